@@ -1,0 +1,1 @@
+"""RePro process rewards for TRL."""
