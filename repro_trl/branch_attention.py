@@ -1,0 +1,155 @@
+"""What lets several answers be scored on one prefix: a cache that branches share, and masks that keep them apart."""
+
+import inspect
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+# Attention implementations that take a mask of any shape. Flash and flex attention only know causal ones or their own.
+_MASKED_ATTENTION = ("eager", "sdpa")
+# Layers whose memory of the past is the keys and values of single tokens, so that a mask can cut it at any token.
+_MASKED_LAYERS = {"full_attention", "sliding_attention"}
+# These count positions from the first real token, but only where no position ids are given; TRL gives none.
+_POSITIONS_FROM_MASK = {"biogpt", "opt"}
+# Rotary embeddings that depend on the length of the sequence being read: a longer prefix turns its keys otherwise.
+_LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
+
+
+def unsupported_reason(model: nn.Module) -> str | None:
+    """
+    Say why answers cannot be scored exactly on one shared prefix of this model (METHOD §8).
+
+    Args:
+        model: causal language model, possibly inside PEFT or a distributed wrapper.
+
+    Returns:
+        The reason as a sentence fragment, or None where `method="shared"` is exact.
+    """
+    model = extract_model_from_parallel(model)
+    # PEFT forwards unknown attributes to the model it wraps, but its own class hides the model's forward.
+    peft_config = getattr(model, "active_peft_config", None)
+    if peft_config is not None:
+        if peft_config.is_prompt_learning:
+            return f"PEFT's {peft_config.peft_type.value} puts tokens of its own before the prompt"
+        model = model.get_base_model()
+    config = model.config.get_text_config()
+
+    attention = config._attn_implementation
+    if attention not in _MASKED_ATTENTION:
+        return f"attention implementation {attention!r} takes no mask per branch (eager and sdpa do)"
+    if config.is_encoder_decoder:
+        return "the model is an encoder-decoder"
+    if model._is_stateful:
+        return "the model keeps a recurrent state instead of keys and values"
+    layer_types = _layer_types(config)
+    if layer_types - _MASKED_LAYERS:
+        return (
+            f"layers of type {', '.join(sorted(layer_types - _MASKED_LAYERS))} cannot be cut at a boundary by a mask"
+        )
+    if not getattr(config, "is_causal", True):
+        return "the model's attention is bidirectional"
+    if getattr(config, "num_kv_shared_layers", 0):
+        return "several layers share one cache of keys and values"
+    if config.model_type in _POSITIONS_FROM_MASK:
+        return f"{config.model_type} counts positions from the attention mask"
+    if getattr(config, "alibi", False) or "position_ids" not in inspect.signature(type(model).forward).parameters:
+        return "positions cannot be passed to the model"
+    rope_types = _rope_types(getattr(config, "rope_parameters", None) or {})
+    if rope_types & _LENGTH_DEPENDENT_ROPE:
+        return f"rotary embeddings of type {', '.join(sorted(rope_types))} depend on the length of the sequence"
+    return None
+
+
+def _layer_types(config: PreTrainedConfig) -> set[str]:
+    """The kinds of attention layers, in transformers' names."""
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is not None:
+        return set(layer_types)
+    # Without a list of kinds every layer is of the same one, and transformers tells it by these attributes.
+    if getattr(config, "sliding_window", None) is not None:
+        return {"sliding_attention"}
+    if getattr(config, "attention_chunk_size", None) is not None:
+        return {"chunked_attention"}
+    return {"full_attention"}
+
+
+def _rope_types(rope_parameters: dict) -> set[str]:
+    """The types of rotary embeddings; models with several kinds of layers nest one set of parameters per kind."""
+    nested = [value for value in rope_parameters.values() if isinstance(value, dict)]
+    return {parameters.get("rope_type", "default") for parameters in nested or [rope_parameters]}
+
+
+class _ReadOnlyLayer(DynamicLayer):
+    """A cache layer that shows new keys and values to the attention without keeping them."""
+
+    def __init__(self, layer: DynamicLayer) -> None:
+        super().__init__()
+        self.keys, self.values = layer.keys, layer.values
+        self.dtype, self.device = layer.dtype, layer.device
+        self.is_initialized = True
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
+
+
+def read_only(cache: DynamicCache) -> DynamicCache:
+    """A view of `cache` for branches: it costs no memory and leaves the prefix as it was for the next branch pass."""
+    view = DynamicCache()
+    view.layers = [_ReadOnlyLayer(layer) for layer in cache.layers]
+    return view
+
+
+def branch_attention_mask(
+    model: nn.Module, prefix_mask: Tensor, starts: Tensor, length: int
+) -> Tensor | dict[str, Tensor]:
+    """
+    Attention mask of branches that leave one prefix at different tokens.
+
+    Branch m reads `length` tokens from sequence index `starts[:, m]` on. It sees the prefix before that index, itself
+    up to the reading token, and no other branch. Every query sees at least itself, so no softmax is empty.
+
+    Args:
+        model: causal language model for which `unsupported_reason` is None.
+        prefix_mask: (B, K) bool, real tokens of the prefix.
+        starts: (B, M) int, sequence index of each branch's first token.
+        length: tokens per branch, A.
+
+    Returns:
+        (B, 1, M·A, K + M·A), bool for sdpa and additive in the model's dtype for eager; models that mix full and
+        sliding layers get a dict with one such mask per kind.
+    """
+    config = extract_model_from_parallel(model).config.get_text_config()
+    batch, branches = starts.shape
+    prefix_length, device = prefix_mask.shape[1], prefix_mask.device
+    offset = torch.arange(length, device=device)
+    key = torch.arange(prefix_length, device=device)
+
+    # (B, M, 1, K): the prefix a branch sees, before any window.
+    before = prefix_mask[:, None, None, :] & (key < starts[:, :, None, None])
+    # (A, A), then (M, A, M, A): a branch sees its own tokens causally and nothing of the others.
+    causal = offset[None, :] <= offset[:, None]
+    same_branch = torch.eye(branches, dtype=torch.bool, device=device)[:, None, :, None]
+
+    def build(window: int | None) -> Tensor:
+        seen, own = before.expand(-1, -1, length, -1), causal
+        if window is not None:
+            query = starts[:, :, None, None] + offset[:, None]
+            seen = seen & (key > query - window)
+            own = own & (offset[None, :] > offset[:, None] - window)
+        own = (same_branch & own[None, :, None, :]).reshape(1, branches * length, branches * length)
+        mask = torch.cat(
+            [seen.reshape(batch, branches * length, prefix_length), own.expand(batch, -1, -1)], dim=-1
+        ).unsqueeze(1)
+        if config._attn_implementation == "eager":
+            dtype = extract_model_from_parallel(model).dtype
+            return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+        return mask
+
+    masks = {
+        kind: build(config.sliding_window if kind == "sliding_attention" else None) for kind in _layer_types(config)
+    }
+    # Models with layers of one kind hand a 4-D mask to all of them; only models that mix kinds take a dict.
+    return masks if len(masks) > 1 else masks.popitem()[1]

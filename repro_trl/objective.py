@@ -1,0 +1,355 @@
+"""
+METHOD §3 and §8: the proxy objective J, the answer's mean log-probability after the first tokens of a completion.
+
+Two ways give the same J. `replay` runs one plain forward per boundary and is the reference to read. The shared way
+runs two forwards whatever the number of boundaries: `prefix_pass` over prompt and completion keeps every key and value
+(and reads the entropies that choose the boundaries), `branch_pass` reads all answers on that prefix at once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from accelerate.utils import extract_model_from_parallel
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from .branch_attention import branch_attention_mask, read_only, unsupported_reason
+
+METHODS = ("shared", "replay")
+
+# Logits are reduced to one number per row in float32, this many elements at a time (64 MiB).
+_CHUNK_ELEMENTS = 2**24
+
+
+@dataclass(frozen=True)
+class PrefixPass:
+    """
+    What one forward over prompts and completions leaves for the branches.
+
+    Attributes:
+        entropies: (B, N) float32, nats: H_s at the asked positions, 0 where masked.
+        cache: keys and values of all P + L tokens; None if they were not kept.
+        input_ids: (B, P + L) prompt and completion.
+        attention_mask: (B, P + L) bool.
+        prompt_length: P, padding included.
+    """
+
+    entropies: Tensor
+    cache: DynamicCache | None
+    input_ids: Tensor
+    attention_mask: Tensor
+    prompt_length: int
+
+
+def answer_log_probs(
+    model: nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    boundaries: Tensor,
+    boundary_mask: Tensor,
+    answer_ids: Tensor,
+    answer_mask: Tensor,
+    scored_mask: Tensor | None = None,
+    temperature: float = 1.0,
+    method: str = "shared",
+) -> Tensor:
+    """
+    J_t at every boundary (METHOD §3): mean log-probability of the answer right after the first b_t completion tokens.
+
+    Shapes alone decide how often the model is called (shared: 2, replay: M, none if M = 0), so processes whose texts
+    differ stay in step.
+
+    Args:
+        model: causal language model, possibly inside PEFT or a distributed wrapper. Its own forward is called.
+        prompt_ids: (B, P) left-padded, P ≥ 1.
+        prompt_mask: (B, P) bool, real tokens.
+        completion_ids: (B, L) right-padded.
+        completion_mask: (B, L) bool, tokens that the model attends to.
+        boundaries: (B, M) int, completion tokens before the answer, 0 ≤ b ≤ L.
+        boundary_mask: (B, M) bool, left-aligned.
+        answer_ids: (B, A), or (B, M, A) where the text differs by boundary; right-padded.
+        answer_mask: real tokens, bool, shaped as `answer_ids`.
+        scored_mask: tokens of the answer that are averaged, bool, shaped as `answer_ids`; default `answer_mask`.
+        temperature: by which logits are divided.
+        method: "shared" or "replay".
+
+    Returns:
+        (B, M) float32, nats per token, ≤ 0; 0 at masked boundaries and where no token is scored.
+
+    Raises:
+        ValueError: unknown method, a model that `method="shared"` cannot score exactly, or an empty prompt.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+    if boundaries.shape[1] == 0:
+        return torch.zeros(boundaries.shape, device=boundaries.device)
+    answers = (boundaries, boundary_mask, answer_ids, answer_mask, scored_mask)
+    if method == "replay":
+        return replay(model, prompt_ids, prompt_mask, completion_ids, completion_mask, *answers, temperature)
+    # No branch reads past the last boundary.
+    end = int(boundaries.masked_fill(~boundary_mask, 0).max())
+    nowhere = boundaries[:, :0]
+    prefix = prefix_pass(
+        model,
+        prompt_ids,
+        prompt_mask,
+        completion_ids[:, :end],
+        completion_mask[:, :end],
+        nowhere,
+        nowhere.bool(),
+        temperature,
+    )
+    return branch_pass(model, prefix, *answers, temperature)
+
+
+@torch.no_grad()
+def prefix_pass(
+    model: nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    positions: Tensor,
+    position_mask: Tensor,
+    temperature: float = 1.0,
+    keep_cache: bool = True,
+) -> PrefixPass:
+    """
+    One forward over prompts and completions: H_s at given positions, and the keys and values branches are read on.
+
+    Args:
+        model, prompt_ids, prompt_mask, completion_ids, completion_mask, temperature: as in `answer_log_probs`.
+        positions: (B, N) int, completion tokens s whose entropy is asked: that of the distribution that produced c_s.
+        position_mask: (B, N) bool.
+        keep_cache: False where no `branch_pass` follows.
+
+    Returns:
+        `PrefixPass`; only the N asked rows go through the LM head.
+
+    Raises:
+        ValueError: an empty prompt; with `keep_cache`, a model that branches cannot share or that returns no cache.
+    """
+    _check_prompt(prompt_ids)
+    if keep_cache and (reason := unsupported_reason(model)) is not None:
+        raise ValueError(f'method="shared" cannot score this model: {reason}. Use method="replay".')
+    input_ids = torch.cat([prompt_ids, completion_ids], dim=1)
+    attention_mask = torch.cat([prompt_mask, completion_mask], dim=1).bool()
+    prompt_length, length = prompt_ids.shape[1], input_ids.shape[1]
+    # Not DynamicCache(config=…): sliding layers would drop keys that branches at early boundaries still need.
+    cache = DynamicCache() if keep_cache else None
+
+    # c_s is predicted at the token before it.
+    row_of_batch = torch.arange(input_ids.shape[0], device=input_ids.device)[:, None] * length
+    rows = row_of_batch + prompt_length - 1 + positions
+    entropies = _at_rows(
+        lambda logits, _: _entropies(logits, temperature),
+        model,
+        rows,
+        position_mask,
+        input_ids=input_ids,
+        attention_mask=attention_mask.long(),
+        past_key_values=cache,
+        use_cache=keep_cache,
+    )
+    if cache is not None and cache.get_seq_length() != length:
+        raise ValueError(
+            f"The model kept {cache.get_seq_length()} of {length} keys and values. Gradient checkpointing in training "
+            "mode switches the cache off: disable it around the scoring of answers."
+        )
+    return PrefixPass(entropies, cache, input_ids, attention_mask, prompt_length)
+
+
+@torch.no_grad()
+def branch_pass(
+    model: nn.Module,
+    prefix: PrefixPass,
+    boundaries: Tensor,
+    boundary_mask: Tensor,
+    answer_ids: Tensor,
+    answer_mask: Tensor,
+    scored_mask: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """
+    J_t at every boundary from one forward over M·A tokens per row, each answer on its own prefix (METHOD §8).
+
+    A branch reads the token before its boundary once more and then the answer but for its last token, so that all
+    its log-probabilities come from this pass. `prefix` stays as it was.
+
+    Args:
+        prefix: of the same model, with its cache.
+        model, boundaries, boundary_mask, answer_ids, answer_mask, scored_mask, temperature: as in `answer_log_probs`.
+
+    Returns:
+        (B, M) float32, as `answer_log_probs`.
+
+    Raises:
+        ValueError: `prefix` has no cache.
+    """
+    if prefix.cache is None:
+        raise ValueError("branch_pass needs the keys and values of the prefix: call prefix_pass with keep_cache=True.")
+    answer_ids, answer_mask, scored_mask = _per_boundary(boundary_mask, answer_ids, answer_mask, scored_mask)
+    batch, branches, length = answer_ids.shape
+    if branches == 0:
+        return torch.zeros(boundaries.shape, device=boundaries.device)
+    # Sequence index of the token before the boundary, which the branch reads again.
+    starts = prefix.prompt_length - 1 + boundaries.masked_fill(~boundary_mask, 0)
+    tokens = torch.cat([prefix.input_ids.gather(1, starts)[..., None], answer_ids[..., :-1]], dim=-1)
+    # TRL passes no position ids, so positions count left padding. Padding must not reach past a learned table's end.
+    position_ids = starts[..., None] + torch.arange(length, device=starts.device)
+    position_ids[..., 1:] *= answer_mask[..., :-1]
+
+    rows = torch.arange(answer_ids.numel(), device=answer_ids.device).view_as(answer_ids)
+    log_probs = _at_rows(
+        lambda logits, kept: _log_probs(logits, answer_ids.flatten()[kept], temperature),
+        model,
+        rows,
+        scored_mask,
+        input_ids=tokens.view(batch, branches * length),
+        attention_mask=branch_attention_mask(model, prefix.attention_mask, starts, length),
+        position_ids=position_ids.view(batch, branches * length),
+        past_key_values=read_only(prefix.cache),
+        use_cache=True,
+    )
+    return log_probs.sum(-1) / scored_mask.sum(-1).clamp(min=1)
+
+
+@torch.no_grad()
+def replay(
+    model: nn.Module,
+    prompt_ids: Tensor,
+    prompt_mask: Tensor,
+    completion_ids: Tensor,
+    completion_mask: Tensor,
+    boundaries: Tensor,
+    boundary_mask: Tensor,
+    answer_ids: Tensor,
+    answer_mask: Tensor,
+    scored_mask: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Tensor:
+    """
+    J_t at every boundary from one plain forward per boundary over prompt, first b_t completion tokens, and answer.
+
+    The reference for the shared way, and the way for models that cannot share a prefix. Arguments, result and errors
+    are those of `answer_log_probs`.
+    """
+    _check_prompt(prompt_ids)
+    answer_ids, answer_mask, scored_mask = _per_boundary(boundary_mask, answer_ids, answer_mask, scored_mask)
+    objectives = torch.zeros(boundaries.shape, device=boundaries.device)
+    for t in range(boundaries.shape[1]):
+        # The answer moves to the left, over the rest of the completion; a masked boundary leaves the prompt alone.
+        start = boundaries[:, t, None].masked_fill(~boundary_mask[:, t, None], 0)
+        answer, real, scored = answer_ids[:, t], answer_mask[:, t], scored_mask[:, t]
+        index = torch.arange(int((start + real.sum(-1, keepdim=True)).max()), device=start.device)
+        in_answer = (index - start).clamp(0, answer.shape[1] - 1)
+        in_completion = index.clamp(max=max(completion_ids.shape[1] - 1, 0)).expand_as(in_answer)
+        text_ids, text_mask = (
+            answer.gather(1, in_answer),
+            real.gather(1, in_answer) & (index - start < answer.shape[1]),
+        )
+        if completion_ids.shape[1] > 0:
+            text_ids = torch.where(index < start, completion_ids.gather(1, in_completion), text_ids)
+            text_mask = torch.where(index < start, completion_mask.bool().gather(1, in_completion), text_mask)
+        input_ids = torch.cat([prompt_ids, text_ids], dim=1)
+
+        row_of_batch = torch.arange(input_ids.shape[0], device=start.device)[:, None] * input_ids.shape[1]
+        rows = row_of_batch + prompt_ids.shape[1] - 1 + start + torch.arange(answer.shape[1], device=start.device)
+        log_probs = _at_rows(
+            lambda logits, kept, answer=answer: _log_probs(logits, answer.flatten()[kept], temperature),
+            model,
+            rows,
+            scored,
+            input_ids=input_ids,
+            attention_mask=torch.cat([prompt_mask.bool(), text_mask], dim=1).long(),
+            use_cache=False,
+        )
+        objectives[:, t] = log_probs.sum(-1) / scored.sum(-1).clamp(min=1)
+    return objectives
+
+
+def _check_prompt(prompt_ids: Tensor) -> None:
+    if prompt_ids.shape[1] == 0:
+        raise ValueError("prompt_ids has no tokens: the first token of an answer or completion needs one before it.")
+
+
+def _per_boundary(
+    boundary_mask: Tensor, answer_ids: Tensor, answer_mask: Tensor, scored_mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Answers as (B, M, A) with A ≥ 1; only real tokens at real boundaries are scored."""
+    scored_mask = answer_mask if scored_mask is None else scored_mask
+    # Batches without any answer must call the model as the others do.
+    width = max(answer_ids.shape[-1], 1)
+    answers = []
+    for tensor in (answer_ids, answer_mask.bool(), scored_mask.bool()):
+        tensor = nn.functional.pad(tensor, (0, width - tensor.shape[-1]))
+        answers.append(tensor if tensor.dim() == 3 else tensor[:, None].expand(-1, boundary_mask.shape[1], -1))
+    answer_ids, answer_mask, scored_mask = answers
+    return answer_ids, answer_mask, scored_mask & answer_mask & boundary_mask[..., None]
+
+
+def _at_rows(
+    reduce: Callable[[Tensor, Tensor], Tensor], model: nn.Module, rows: Tensor, wanted: Tensor, **inputs
+) -> Tensor:
+    """
+    Call the model and reduce its logits, computed for the wanted rows only, to one number each.
+
+    Args:
+        reduce: from logits (R, V) and the flat indices (R,) of the wanted entries to (R,).
+        rows: any shape, index into the flattened (batch · sequence) tokens of the call.
+        wanted: bool, shape of `rows`.
+
+    Returns:
+        float32, shape of `rows`, 0 where not wanted.
+    """
+    kept = wanted.flatten().nonzero().squeeze(-1)
+    result = torch.zeros(wanted.shape, device=wanted.device)
+    # The LM head always gets a row: empty tensors are not safe under every backend.
+    read = rows.flatten()[kept] if len(kept) > 0 else torch.zeros(1, dtype=torch.long, device=wanted.device)
+    base = extract_model_from_parallel(model)
+    # A mixture of experts would compute its balancing loss, which does not know masks per branch.
+    if getattr(base.config.get_text_config(), "output_router_logits", False):
+        inputs["output_router_logits"] = False
+
+    def keep_rows(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
+        return (args[0].flatten(0, 1)[read.to(args[0].device)].unsqueeze(0),)
+
+    hook = base.get_output_embeddings().register_forward_pre_hook(keep_rows)
+    try:
+        logits = model(**inputs).logits
+    finally:
+        hook.remove()
+    if logits.shape[:2] != (1, len(read)):
+        raise ValueError(
+            f"{type(base).__name__} does not call its output embeddings, so its logits cannot be selected."
+        )
+    if len(kept) > 0:
+        result.view(-1)[kept] = reduce(logits[0], kept).to(result.device)
+    return result
+
+
+def _log_probs(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """(R, V) logits, (R,) token ids → (R,) float32 log-probabilities."""
+    log_probs = []
+    for chunk, target in zip(_chunks(logits), targets.to(logits.device).split(_chunk_rows(logits)), strict=True):
+        scaled = chunk.float() / temperature
+        log_probs.append(scaled.gather(-1, target[:, None]).squeeze(-1) - scaled.logsumexp(-1))
+    return torch.cat(log_probs)
+
+
+def _entropies(logits: Tensor, temperature: float) -> Tensor:
+    """(R, V) logits → (R,) float32, nats."""
+    return torch.cat(
+        [torch.special.entr((chunk.float() / temperature).softmax(-1)).sum(-1) for chunk in _chunks(logits)]
+    )
+
+
+def _chunk_rows(logits: Tensor) -> int:
+    return max(_CHUNK_ELEMENTS // logits.shape[-1], 1)
+
+
+def _chunks(logits: Tensor) -> tuple[Tensor, ...]:
+    return logits.split(_chunk_rows(logits))
