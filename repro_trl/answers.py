@@ -12,7 +12,7 @@ from trl.rewards import accuracy_reward as trl_accuracy_reward
 
 DEFAULT_ANSWER_TEMPLATE = r"\boxed{{{answer}}}"
 
-_BOX = r"\\+(?:boxed|fbox|framebox)(?![A-Za-z])"  # with two backslashes in text that was escaped twice
+_BOX = r"\\\\?(?:boxed|fbox|framebox)(?![A-Za-z])"  # with two backslashes in text that was escaped twice
 # A box command with its opening brace or its unbraced content, an escaped character, or a brace. Unbraced content ends
 # where the formula does, or is a number; its first character tells it from prose about "\boxed".
 _BOX_TOKEN = re.compile(
