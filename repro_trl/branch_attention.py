@@ -3,7 +3,7 @@
 import inspect
 
 import torch
-from accelerate.utils import extract_model_from_parallel
+from accelerate.utils import extract_model_from_parallel, is_peft_model
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
@@ -14,6 +14,8 @@ _MASKED_ATTENTION = ("eager", "sdpa")
 _MASKED_LAYERS = {"full_attention", "sliding_attention"}
 # These count positions from the first real token, but only where no position ids are given; TRL gives none.
 _POSITIONS_FROM_MASK = {"biogpt", "opt"}
+# These put a causal mask of their own, by key index, on top of the mask they are given.
+_OWN_MASKS = {"gpt_neo", "moshi"}
 # Rotary embeddings that depend on the length of the sequence being read: a longer prefix turns its keys otherwise.
 _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
@@ -28,12 +30,10 @@ def unsupported_reason(model: nn.Module) -> str | None:
     Returns:
         The reason as a sentence fragment, or None where `method="shared"` is exact.
     """
-    model = extract_model_from_parallel(model)
-    # PEFT forwards unknown attributes to the model it wraps, but its own class hides the model's forward.
-    peft_config = getattr(model, "active_peft_config", None)
-    if peft_config is not None:
-        if peft_config.is_prompt_learning:
-            return f"PEFT's {peft_config.peft_type.value} puts tokens of its own before the prompt"
+    model = unwrap(model)
+    if is_peft_model(model):
+        if model.active_peft_config.is_prompt_learning:
+            return f"PEFT's {model.active_peft_config.peft_type.value} puts tokens of its own before the prompt"
         model = model.get_base_model()
     config = model.config.get_text_config()
 
@@ -41,26 +41,33 @@ def unsupported_reason(model: nn.Module) -> str | None:
     if attention not in _MASKED_ATTENTION:
         return f"attention implementation {attention!r} takes no mask per branch (eager and sdpa do)"
     if config.is_encoder_decoder:
-        return "the model is an encoder-decoder"
+        return "it is an encoder-decoder"
     if model._is_stateful:
-        return "the model keeps a recurrent state instead of keys and values"
+        return "it keeps a recurrent state instead of keys and values"
     layer_types = _layer_types(config)
     if layer_types - _MASKED_LAYERS:
         return (
             f"layers of type {', '.join(sorted(layer_types - _MASKED_LAYERS))} cannot be cut at a boundary by a mask"
         )
     if not getattr(config, "is_causal", True):
-        return "the model's attention is bidirectional"
+        return "its attention is bidirectional"
     if getattr(config, "num_kv_shared_layers", 0):
-        return "several layers share one cache of keys and values"
+        return "several of its layers share one cache of keys and values"
+    if config.model_type in _OWN_MASKS:
+        return f"{config.model_type} builds attention masks of its own"
     if config.model_type in _POSITIONS_FROM_MASK:
         return f"{config.model_type} counts positions from the attention mask"
     if getattr(config, "alibi", False) or "position_ids" not in inspect.signature(type(model).forward).parameters:
-        return "positions cannot be passed to the model"
+        return "positions cannot be passed to it"
     rope_types = _rope_types(getattr(config, "rope_parameters", None) or {})
     if rope_types & _LENGTH_DEPENDENT_ROPE:
         return f"rotary embeddings of type {', '.join(sorted(rope_types))} depend on the length of the sequence"
     return None
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model without distributed wrappers, to read its settings; only the wrapped one may be called."""
+    return extract_model_from_parallel(model, keep_torch_compile=False)
 
 
 def _layer_types(config: PreTrainedConfig) -> set[str]:
@@ -103,53 +110,46 @@ def read_only(cache: DynamicCache) -> DynamicCache:
 
 
 def branch_attention_mask(
-    model: nn.Module, prefix_mask: Tensor, starts: Tensor, length: int
+    model: nn.Module, starts: Tensor, branch_length: int, prefix_length: int
 ) -> Tensor | dict[str, Tensor]:
     """
     Attention mask of branches that leave one prefix at different tokens.
 
-    Branch m reads `length` tokens from sequence index `starts[:, m]` on. It sees the prefix before that index, itself
-    up to the reading token, and no other branch. Every query sees at least itself, so no softmax is empty.
+    Branch m reads `branch_length` tokens of its own from sequence index `starts[:, m]` on. It sees the prefix before
+    that index, itself causally, and no other branch. Every query sees at least itself, so no softmax is empty.
 
     Args:
         model: causal language model for which `unsupported_reason` is None.
-        prefix_mask: (B, K) bool, real tokens of the prefix.
-        starts: (B, M) int, sequence index of each branch's first token.
-        length: tokens per branch, A.
+        starts: (B, M) int, sequence index of each branch's first token; all tokens before it are real.
+        branch_length: tokens per branch, A.
+        prefix_length: tokens of the prefix, K.
 
     Returns:
         (B, 1, M·A, K + M·A), bool for sdpa and additive in the model's dtype for eager; models that mix full and
         sliding layers get a dict with one such mask per kind.
     """
-    config = extract_model_from_parallel(model).config.get_text_config()
+    model = unwrap(model)
+    config = model.config.get_text_config()
     batch, branches = starts.shape
-    prefix_length, device = prefix_mask.shape[1], prefix_mask.device
-    offset = torch.arange(length, device=device)
-    key = torch.arange(prefix_length, device=device)
-
-    # (B, M, 1, K): the prefix a branch sees, before any window.
-    before = prefix_mask[:, None, None, :] & (key < starts[:, :, None, None])
-    # (A, A), then (M, A, M, A): a branch sees its own tokens causally and nothing of the others.
-    causal = offset[None, :] <= offset[:, None]
-    same_branch = torch.eye(branches, dtype=torch.bool, device=device)[:, None, :, None]
+    queries = branches * branch_length
+    offset = torch.arange(branch_length, device=starts.device)
+    same_branch = torch.eye(branches, dtype=torch.bool, device=starts.device)[:, None, :, None]
+    key = torch.arange(prefix_length, device=starts.device)
 
     def build(window: int | None) -> Tensor:
-        seen, own = before.expand(-1, -1, length, -1), causal
+        start = starts[:, :, None, None]
+        prefix = (key < start).expand(-1, -1, branch_length, -1)
+        own = offset[None, :] <= offset[:, None]
         if window is not None:
-            query = starts[:, :, None, None] + offset[:, None]
-            seen = seen & (key > query - window)
+            prefix = prefix & (key > start + offset[:, None] - window)
             own = own & (offset[None, :] > offset[:, None] - window)
-        own = (same_branch & own[None, :, None, :]).reshape(1, branches * length, branches * length)
-        mask = torch.cat(
-            [seen.reshape(batch, branches * length, prefix_length), own.expand(batch, -1, -1)], dim=-1
-        ).unsqueeze(1)
+        own = (same_branch & own[:, None, :]).reshape(1, queries, queries).expand(batch, -1, -1)
+        mask = torch.cat([prefix.reshape(batch, queries, prefix_length), own], dim=-1).unsqueeze(1)
         if config._attn_implementation == "eager":
-            dtype = extract_model_from_parallel(model).dtype
-            return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, torch.finfo(dtype).min)
+            return torch.zeros_like(mask, dtype=model.dtype).masked_fill_(~mask, torch.finfo(model.dtype).min)
         return mask
 
-    masks = {
-        kind: build(config.sliding_window if kind == "sliding_attention" else None) for kind in _layer_types(config)
-    }
+    windows = {kind: config.sliding_window if kind == "sliding_attention" else None for kind in _layer_types(config)}
+    masks = {kind: build(window) for kind, window in windows.items()}
     # Models with layers of one kind hand a 4-D mask to all of them; only models that mix kinds take a dict.
     return masks if len(masks) > 1 else masks.popitem()[1]

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from accelerate.utils import extract_model_from_parallel
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from .branch_attention import branch_attention_mask, read_only, unsupported_reason
+from .branch_attention import branch_attention_mask, read_only, unsupported_reason, unwrap
 
 METHODS = ("shared", "replay")
 
@@ -30,16 +29,16 @@ class PrefixPass:
     Attributes:
         entropies: (B, N) float32, nats: H_s at the asked positions, 0 where masked.
         cache: keys and values of all P + L tokens; None if they were not kept.
-        input_ids: (B, P + L) prompt and completion.
-        attention_mask: (B, P + L) bool.
-        prompt_length: P, padding included.
+        input_ids: (B, P + L) prompt and completion as they lie in the cache: rows start with their first real token.
+        prompt_lengths: (B,) int, real tokens of the prompts.
+        prompt_width: P, left padding included, which positions count.
     """
 
     entropies: Tensor
     cache: DynamicCache | None
     input_ids: Tensor
-    attention_mask: Tensor
-    prompt_length: int
+    prompt_lengths: Tensor
+    prompt_width: int
 
 
 def answer_log_probs(
@@ -67,7 +66,7 @@ def answer_log_probs(
         prompt_ids: (B, P) left-padded, P ≥ 1.
         prompt_mask: (B, P) bool, real tokens.
         completion_ids: (B, L) right-padded.
-        completion_mask: (B, L) bool, tokens that the model attends to.
+        completion_mask: (B, L) bool, real tokens; boundaries lie among or right after them.
         boundaries: (B, M) int, completion tokens before the answer, 0 ≤ b ≤ L.
         boundary_mask: (B, M) bool, left-aligned.
         answer_ids: (B, A), or (B, M, A) where the text differs by boundary; right-padded.
@@ -134,32 +133,44 @@ def prefix_pass(
     """
     _check_prompt(prompt_ids)
     if keep_cache and (reason := unsupported_reason(model)) is not None:
-        raise ValueError(f'method="shared" cannot score this model: {reason}. Use method="replay".')
+        raise ValueError(f'method="shared" cannot score this model exactly: {reason}. Use method="replay".')
     input_ids = torch.cat([prompt_ids, completion_ids], dim=1)
-    attention_mask = torch.cat([prompt_mask, completion_mask], dim=1).bool()
-    prompt_length, length = prompt_ids.shape[1], input_ids.shape[1]
-    # Not DynamicCache(config=…): sliding layers would drop keys that branches at early boundaries still need.
-    cache = DynamicCache() if keep_cache else None
+    prompt_lengths = prompt_mask.long().sum(-1)
+    width, length = prompt_ids.shape[1], input_ids.shape[1]
+    if keep_cache:
+        # Left padding turned to the right is out of sight of causal attention, so that nothing need be masked and
+        # attention takes its fastest kernel. Positions stay those of TRL: it passes none, so they count left padding.
+        position_ids = torch.arange(length, device=input_ids.device) + (width - prompt_lengths)[:, None]
+        position_ids = position_ids % length
+        input_ids = input_ids.gather(1, position_ids)
+        # Not DynamicCache(config=…): sliding layers would drop keys that branches at early boundaries still need.
+        cache = DynamicCache()
+        inputs = {"position_ids": position_ids, "past_key_values": cache, "use_cache": True}
+        attention_mask = torch.ones_like(input_ids)
+        first = prompt_lengths
+    else:
+        cache = None
+        inputs = {"use_cache": False}
+        attention_mask = torch.cat([prompt_mask, completion_mask], dim=1).long()
+        first = torch.full_like(prompt_lengths, width)
 
     # c_s is predicted at the token before it.
-    row_of_batch = torch.arange(input_ids.shape[0], device=input_ids.device)[:, None] * length
-    rows = row_of_batch + prompt_length - 1 + positions
+    rows = _flat_index(first[:, None] - 1 + positions, length)
     entropies = _at_rows(
         lambda logits, _: _entropies(logits, temperature),
         model,
         rows,
         position_mask,
         input_ids=input_ids,
-        attention_mask=attention_mask.long(),
-        past_key_values=cache,
-        use_cache=keep_cache,
+        attention_mask=attention_mask,
+        **inputs,
     )
     if cache is not None and cache.get_seq_length() != length:
         raise ValueError(
-            f"The model kept {cache.get_seq_length()} of {length} keys and values. Gradient checkpointing in training "
-            "mode switches the cache off: disable it around the scoring of answers."
+            f"The model cached {cache.get_seq_length()} of {length} tokens. In training mode gradient checkpointing "
+            'switches the cache off: disable it while scoring. For a model without a cache use method="replay".'
         )
-    return PrefixPass(entropies, cache, input_ids, attention_mask, prompt_length)
+    return PrefixPass(entropies, cache, input_ids, prompt_lengths, width)
 
 
 @torch.no_grad()
@@ -195,11 +206,12 @@ def branch_pass(
     batch, branches, length = answer_ids.shape
     if branches == 0:
         return torch.zeros(boundaries.shape, device=boundaries.device)
-    # Sequence index of the token before the boundary, which the branch reads again.
-    starts = prefix.prompt_length - 1 + boundaries.masked_fill(~boundary_mask, 0)
-    tokens = torch.cat([prefix.input_ids.gather(1, starts)[..., None], answer_ids[..., :-1]], dim=-1)
-    # TRL passes no position ids, so positions count left padding. Padding must not reach past a learned table's end.
-    position_ids = starts[..., None] + torch.arange(length, device=starts.device)
+    boundaries = boundaries.masked_fill(~boundary_mask, 0)
+    # Where each branch begins in the cache: at the token before its boundary, which it reads again.
+    starts = prefix.prompt_lengths[:, None] + boundaries - 1
+    input_ids = torch.cat([prefix.input_ids.gather(1, starts)[..., None], answer_ids[..., :-1]], dim=-1)
+    position_ids = prefix.prompt_width + boundaries[..., None] - 1 + torch.arange(length, device=boundaries.device)
+    # Padding must not reach past the end of a learned table of positions.
     position_ids[..., 1:] *= answer_mask[..., :-1]
 
     rows = torch.arange(answer_ids.numel(), device=answer_ids.device).view_as(answer_ids)
@@ -208,8 +220,8 @@ def branch_pass(
         model,
         rows,
         scored_mask,
-        input_ids=tokens.view(batch, branches * length),
-        attention_mask=branch_attention_mask(model, prefix.attention_mask, starts, length),
+        input_ids=input_ids.view(batch, branches * length),
+        attention_mask=branch_attention_mask(model, starts, length, prefix.input_ids.shape[1]),
         position_ids=position_ids.view(batch, branches * length),
         past_key_values=read_only(prefix.cache),
         use_cache=True,
@@ -240,24 +252,22 @@ def replay(
     _check_prompt(prompt_ids)
     answer_ids, answer_mask, scored_mask = _per_boundary(boundary_mask, answer_ids, answer_mask, scored_mask)
     objectives = torch.zeros(boundaries.shape, device=boundaries.device)
+    length = completion_ids.shape[1]
     for t in range(boundaries.shape[1]):
-        # The answer moves to the left, over the rest of the completion; a masked boundary leaves the prompt alone.
-        start = boundaries[:, t, None].masked_fill(~boundary_mask[:, t, None], 0)
-        answer, real, scored = answer_ids[:, t], answer_mask[:, t], scored_mask[:, t]
-        index = torch.arange(int((start + real.sum(-1, keepdim=True)).max()), device=start.device)
-        in_answer = (index - start).clamp(0, answer.shape[1] - 1)
-        in_completion = index.clamp(max=max(completion_ids.shape[1] - 1, 0)).expand_as(in_answer)
-        text_ids, text_mask = (
-            answer.gather(1, in_answer),
-            real.gather(1, in_answer) & (index - start < answer.shape[1]),
+        boundary = boundaries[:, t, None].masked_fill(~boundary_mask[:, t, None], 0)
+        answer, scored = answer_ids[:, t], scored_mask[:, t]
+        # The answer replaces what the completion holds after the boundary.
+        index = torch.arange(int((boundary + answer_mask[:, t].sum(-1, keepdim=True)).max()), device=boundary.device)
+        source = torch.where(index < boundary, index, index - boundary + length).clamp(
+            max=length + answer.shape[1] - 1
         )
-        if completion_ids.shape[1] > 0:
-            text_ids = torch.where(index < start, completion_ids.gather(1, in_completion), text_ids)
-            text_mask = torch.where(index < start, completion_mask.bool().gather(1, in_completion), text_mask)
+        text_ids = torch.cat([completion_ids, answer], dim=1).gather(1, source)
+        text_mask = torch.cat([completion_mask.bool(), answer_mask[:, t]], dim=1).gather(1, source)
+        text_mask &= index < boundary + answer.shape[1]
         input_ids = torch.cat([prompt_ids, text_ids], dim=1)
 
-        row_of_batch = torch.arange(input_ids.shape[0], device=start.device)[:, None] * input_ids.shape[1]
-        rows = row_of_batch + prompt_ids.shape[1] - 1 + start + torch.arange(answer.shape[1], device=start.device)
+        before_answer = prompt_ids.shape[1] - 1 + boundary
+        rows = _flat_index(before_answer + torch.arange(answer.shape[1], device=boundary.device), input_ids.shape[1])
         log_probs = _at_rows(
             lambda logits, kept, answer=answer: _log_probs(logits, answer.flatten()[kept], temperature),
             model,
@@ -291,6 +301,11 @@ def _per_boundary(
     return answer_ids, answer_mask, scored_mask & answer_mask & boundary_mask[..., None]
 
 
+def _flat_index(index: Tensor, length: int) -> Tensor:
+    """(B, N) indices into rows of `length` tokens → the same tokens' indices into the flattened batch."""
+    return index + length * torch.arange(index.shape[0], device=index.device)[:, None]
+
+
 def _at_rows(
     reduce: Callable[[Tensor, Tensor], Tensor], model: nn.Module, rows: Tensor, wanted: Tensor, **inputs
 ) -> Tensor:
@@ -309,7 +324,7 @@ def _at_rows(
     result = torch.zeros(wanted.shape, device=wanted.device)
     # The LM head always gets a row: empty tensors are not safe under every backend.
     read = rows.flatten()[kept] if len(kept) > 0 else torch.zeros(1, dtype=torch.long, device=wanted.device)
-    base = extract_model_from_parallel(model)
+    base = unwrap(model)
     # A mixture of experts would compute its balancing loss, which does not know masks per branch.
     if getattr(base.config.get_text_config(), "output_router_logits", False):
         inputs["output_router_logits"] = False
