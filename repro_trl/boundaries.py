@@ -1,0 +1,389 @@
+"""Where a completion is cut into segments (METHOD §2): delimiters and the end-of-thinking marker, in its text."""
+
+import json
+import logging
+import random
+import re
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+
+
+def find_segment_starts(
+    tokenizer: PreTrainedTokenizerBase,
+    completion_ids: list[int],
+    delimiter: str = "\n\n",
+    think_end: str | None = "</think>",
+) -> tuple[list[int], int]:
+    """
+    Segment starts and end boundary of one completion (METHOD §2, rules 1, 2 and 4).
+
+    The rule is about the decoded text, special tokens included, not about token ids, and holds for any tokenizer: a
+    delimiter may be part of a token, span several, or begin and end in the middle of one. Token s (1 ≤ s < L) is a
+    segment start when a delimiter ends inside, or at the end of, token s-1, and token s-1 ends before the marker
+    begins. Occurrences of the delimiter may overlap. Bytes that form no character match nothing.
+
+    The first call with a tokenizer builds a table of its vocabulary (about a second for 150k tokens); later calls take
+    milliseconds for tens of thousands of tokens. A tokenizer whose decoder is not understood is read by decoding piece
+    by piece: just as exact, many times slower, and a warning says so once.
+
+    Args:
+        tokenizer: the tokenizer that the completion is decoded with.
+        completion_ids: L token ids without padding. Ids that the tokenizer does not know have an empty text.
+        delimiter: text after which a new segment starts.
+        think_end: text that ends the thinking region; its first occurrence counts. `None`: there is no such marker.
+
+    Returns:
+        The segment starts, ascending token counts in [1, L); and the end boundary: one past the token that completes
+        the marker, or L without a marker.
+
+    Raises:
+        ValueError: `delimiter` or `think_end` is an empty string.
+    """
+    if not delimiter:
+        raise ValueError("delimiter='' matches everywhere. Give the text that separates segments, such as '\\n\\n'.")
+    if think_end == "":
+        raise ValueError("think_end='' matches everywhere. Give the marker's text, or None where there is no marker.")
+    length = len(completion_ids)
+    text, ends = _read_tokens(tokenizer, completion_ids)
+
+    thought, end = len(text), length
+    if think_end is not None:
+        marker = think_end.encode()
+        position = text.find(marker)
+        if position >= 0:
+            thought = position
+            end = int(np.searchsorted(ends, position + len(marker))) + 1
+
+    # The first token whose end reaches the delimiter's end is the one that holds its last byte.
+    closing = np.unique(np.searchsorted(ends, _occurrence_ends(text[:thought], delimiter.encode())))
+    starts = closing[ends[closing] <= thought] + 1
+    return starts[starts < length].tolist(), end
+
+
+def select_boundaries(starts: Sequence[int], entropies: Sequence[float], end: int, k: int) -> list[int]:
+    """
+    The boundaries b_0 < … < b_m of one completion (METHOD §2, rules 3 and 4).
+
+    Args:
+        starts: n segment starts, as `find_segment_starts` gives them.
+        entropies: n entropies H_s in nats of the distributions that produced the tokens at `starts`; a 1-D
+            tensor will do. NaN ranks below every number.
+        end: the end boundary.
+        k: how many starts to keep: those of highest entropy, the earlier of equals.
+
+    Returns:
+        {0} ∪ kept starts ∪ {end}, ascending; `[0]` for an empty completion.
+
+    Raises:
+        ValueError: `starts` and `entropies` differ in length, or k is negative.
+    """
+    if len(starts) != len(entropies):
+        raise ValueError(f"{len(starts)} starts have {len(entropies)} entropies. Give one entropy for each start.")
+    if k < 0:
+        raise ValueError(f"k={k} is negative. Give the number of segment starts to keep, 0 or more.")
+    # Sorted ascending by -H, then by position; NaN sorts to the end.
+    order = np.lexsort((np.asarray(starts), -np.asarray([float(entropy) for entropy in entropies])))
+    return sorted({0, end, *(int(starts[index]) for index in order[:k])})
+
+
+def _occurrence_ends(text: bytes, pattern: bytes) -> np.ndarray:
+    """Offsets just past each occurrence of `pattern`, overlapping ones included, ascending."""
+    data = np.frombuffer(text, dtype=np.uint8)
+    positions = np.flatnonzero(data[: max(len(data) - len(pattern) + 1, 0)] == pattern[0])
+    for offset, byte in enumerate(pattern[1:], start=1):
+        positions = positions[data[positions + offset] == byte]
+    return positions + len(pattern)
+
+
+# ----------------------------------------------------------------------------------------------- tokens to UTF-8 text
+#
+# UTF-8 is self-synchronising: a search for the bytes of a text finds exactly its occurrences as characters. So all
+# positions are byte offsets, and a character that is split over tokens needs no special care.
+
+
+def _read_tokens(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int]) -> tuple[bytes, np.ndarray]:
+    """The completion's text as UTF-8, and (L,) the byte offset at which each token ends in it."""
+    reader = _reader_of(tokenizer)
+    ids = np.asarray(completion_ids, dtype=np.int64)
+    unknown_id = len(reader.known) - 1
+    ids = np.where((ids < 0) | (ids > unknown_id), unknown_id, ids)
+    known = reader.known[ids]
+    text, known_sizes = reader.read(tokenizer, ids[known])
+    sizes = np.zeros(len(ids), dtype=np.int64)
+    sizes[known] = known_sizes
+    return text, np.cumsum(sizes)
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+    return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _agreement(a: str, b: str) -> int:
+    """Length of the longest common prefix."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+@dataclass(eq=False)
+class _TableReader:
+    """
+    Reads tokens by looking each one up in a table of texts. V is the largest token id + 1; entry V of every array
+    stands for ids that the tokenizer does not know.
+
+    Attributes:
+        known: (V+1,) bool.
+        texts: V+1 UTF-8 texts of tokens that follow another token.
+        first_texts: the texts that differ at the front of a completion, by id.
+        byte_values: (V+1,) the byte that a byte-fallback token stands for, -1 for other tokens.
+    """
+
+    known: np.ndarray
+    texts: list[bytes]
+    first_texts: dict[int, bytes]
+    byte_values: np.ndarray
+    sizes: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sizes = np.fromiter(map(len, self.texts), dtype=np.int64, count=len(self.texts))
+
+    def read(self, tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> tuple[bytes, np.ndarray]:
+        """Text of the known tokens `ids`, and (len(ids),) the bytes that each adds to it."""
+        texts = list(map(self.texts.__getitem__, ids.tolist()))
+        sizes = self.sizes[ids]
+        if texts:
+            texts[0] = self.first_texts.get(int(ids[0]), texts[0])
+            sizes[0] = len(texts[0])
+        values = self.byte_values[ids]
+        if (values >= 0x80).any():
+            self._replace_broken_runs(texts, sizes, values)
+        return b"".join(texts), sizes
+
+    @staticmethod
+    def _replace_broken_runs(texts: list[bytes], sizes: np.ndarray, values: np.ndarray) -> None:
+        # A byte-fallback decoder gives up a whole run of bytes when any part of it is no UTF-8. The replacement is a
+        # byte that occurs in no valid text, so it matches no delimiter.
+        is_byte = np.concatenate(([False], values >= 0, [False]))
+        for begin, end in np.flatnonzero(is_byte[1:] != is_byte[:-1]).reshape(-1, 2).tolist():
+            try:
+                bytes(values[begin:end].tolist()).decode()
+            except UnicodeDecodeError:
+                texts[begin:end] = [b"\xff"] * (end - begin)
+                sizes[begin:end] = 1
+
+
+@dataclass(eq=False)
+class _DecodingReader:
+    """
+    Reads tokens by decoding, for tokenizers without a table: a token ends where the text decoded up to it stops
+    agreeing with the text decoded as a whole.
+
+    Attributes:
+        known: (V+1,) bool, as in `_TableReader`.
+        guard: one token that is put on both sides of what is decoded, or none. Some tokenizers strip white space at
+            the edges, which must not happen to what is an edge of the window only.
+        guard_text: what the guard adds to the end of a text.
+    """
+
+    known: np.ndarray
+    guard: list[int]
+    guard_text: str
+
+    # Decoding a window of tokens, not all up to the current one, keeps the time linear; it begins some tokens early,
+    # for decoders that look at a token's neighbours.
+    CONTEXT = 8
+    WINDOW = 32
+
+    def read(self, tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> tuple[bytes, np.ndarray]:
+        """Text of the known tokens `ids`, and (len(ids),) the bytes that each adds to it."""
+        ids = ids.tolist()
+        text = _decode(tokenizer, ids)
+        ends = np.full(len(ids), len(text))
+        in_character = np.zeros(len(ids), dtype=bool)
+        # The tokens from `start` decode to `settled`, which ends at `position` of the text; later ones are still open.
+        start, settled, position = 0, "", 0
+        settled_stops: deque[int] = deque(maxlen=self.CONTEXT)
+        for index in range(len(ids)):
+            if position == len(text):
+                break
+            stop = index + 1
+            window = self._decode_window(tokenizer, ids, start, stop)
+            expected = settled + text[position : position + len(window)]
+            # Replacement characters at the end are an incomplete character. Any other disagreement means that this
+            # decoder needs more context than the window has.
+            if start > 0 and not expected.startswith(window.rstrip("\ufffd")):
+                start, settled, position = 0, "", 0
+                window = self._decode_window(tokenizer, ids, start, stop)
+                expected = text[: len(window)]
+            agreeing = _agreement(window, expected)
+            ends[index] = position + max(agreeing - len(settled), 0)
+            in_character[index] = agreeing < len(window)
+            if len(settled) < agreeing == len(window):
+                settled, position = window, int(ends[index])
+                settled_stops.append(stop)
+                if stop - start > self.WINDOW:
+                    start = settled_stops[0]
+                    settled = self._decode_window(tokenizer, ids, start, stop)
+        return self._to_bytes(text, ends, in_character)
+
+    def _decode_window(self, tokenizer: PreTrainedTokenizerBase, ids: list[int], start: int, stop: int) -> str:
+        before = self.guard if start > 0 else []
+        return _decode(tokenizer, before + ids[start:stop] + self.guard).removesuffix(self.guard_text)
+
+    @staticmethod
+    def _to_bytes(text: str, ends: np.ndarray, in_character: np.ndarray) -> tuple[bytes, np.ndarray]:
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        widths = 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000)
+        offsets = np.concatenate(([0], np.cumsum(widths)))
+        # One byte into the character is enough to say that the token ends neither before nor after it.
+        byte_ends = offsets[ends] + (in_character & (np.append(widths, 1)[ends] > 1))
+        byte_ends = np.maximum.accumulate(byte_ends)
+        return text.encode("utf-8", "surrogatepass"), np.diff(byte_ends, prepend=0)
+
+
+# ----------------------------------------------------------------------------------------- one reader per tokenizer
+
+_Reader = _TableReader | _DecodingReader
+
+# With each reader the number of tokens it was built for: tokens may be added later.
+_READERS: WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, _Reader]] = WeakKeyDictionary()
+
+# Decoders that turn each token into text by itself, or as the first one, up to what `_TableReader` knows of.
+_UNDERSTOOD_STAGES = re.compile(r"((Replace|Metaspace|WordPiece|Strip) )*(ByteFallback )?(Fuse (Strip )?)?")
+_BYTE_TOKEN = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+def _reader_of(tokenizer: PreTrainedTokenizerBase) -> _Reader:
+    size = len(tokenizer)
+    cached_size, reader = _READERS.get(tokenizer, (None, None))
+    if cached_size == size:
+        return reader
+    reader, problem = _build_table_reader(tokenizer)
+    if reader is None:
+        reader = _build_decoding_reader(tokenizer)
+        if cached_size is None:
+            logger.warning(
+                "Segment boundaries of %s are searched by decoding piece by piece, which is exact but slow: %s.",
+                type(tokenizer).__name__,
+                problem,
+            )
+    _READERS[tokenizer] = (size, reader)
+    return reader
+
+
+def _build_table_reader(tokenizer: PreTrainedTokenizerBase) -> tuple[_TableReader | None, str]:
+    """A reader that has been checked against the tokenizer, or `None` and the reason."""
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        return None, "it is not backed by the tokenizers library"
+    backend = tokenizer.backend_tokenizer
+    stages = _decoder_stages(json.loads(backend.to_str())["decoder"])
+    types = [stage["type"] for stage in stages]
+    ids = sorted(set(tokenizer.get_vocab().values()))
+    if types == ["ByteLevel"]:
+        texts, first_texts, byte_values = _byte_level_texts(backend, ids), {}, {}
+    else:
+        # Stripping at most one character concerns the first token alone.
+        strips_more = types[-2:] == ["Fuse", "Strip"] and (stages[-1]["start"] > 1 or stages[-1]["stop"] > 0)
+        if strips_more or not _UNDERSTOOD_STAGES.fullmatch("".join(f"{name} " for name in types)):
+            return None, f"its decoder, {' + '.join(types)}, is not one that turns tokens into text one by one"
+        byte_values = _byte_fallback_values(backend, ids) if "ByteFallback" in types else {}
+        probed = _probed_texts(backend, ids, byte_values)
+        if probed is None:
+            return None, "no token of its vocabulary is a plain word to probe the decoder with"
+        texts, first_texts = probed
+
+    size = ids[-1] + 1
+    known = np.zeros(size + 1, dtype=bool)
+    known[ids] = True
+    values = np.full(size + 1, -1, dtype=np.int16)
+    values[list(byte_values)] = list(byte_values.values())
+    reader = _TableReader(known, [texts.get(token_id, b"") for token_id in range(size + 1)], first_texts, values)
+    for sample in _sample_sequences(reader):
+        text, _ = reader.read(tokenizer, np.asarray(sample))
+        if text.decode(errors="replace") != _decode(tokenizer, sample):
+            return None, f"a table of its tokens' texts does not reproduce its decoding of the ids {sample}"
+    return reader, ""
+
+
+def _decoder_stages(decoder: dict | None) -> list[dict]:
+    if decoder is None:
+        return []
+    if decoder["type"] == "Sequence":
+        return [stage for inner in decoder["decoders"] for stage in _decoder_stages(inner)]
+    return [decoder]
+
+
+def _byte_level_texts(backend: Tokenizer, ids: list[int]) -> dict[int, bytes]:
+    # GPT-2's alphabet: printable bytes stand for themselves, the others, in order, for the characters from 256 on.
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    alphabet = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+    def text(token: str) -> bytes:
+        # Added tokens are written as they are; the decoder takes those that fit the alphabet for encoded bytes, too.
+        if all(character in alphabet for character in token):
+            return bytes(alphabet[character] for character in token)
+        return token.encode()
+
+    return {token_id: text(backend.id_to_token(token_id)) for token_id in ids}
+
+
+def _byte_fallback_values(backend: Tokenizer, ids: list[int]) -> dict[int, int]:
+    tokens = {token_id: backend.id_to_token(token_id) for token_id in ids}
+    return {token_id: int(token[3:5], 16) for token_id, token in tokens.items() if _BYTE_TOKEN.fullmatch(token)}
+
+
+def _probed_texts(
+    backend: Tokenizer, ids: list[int], byte_values: dict[int, int]
+) -> tuple[dict[int, bytes], dict[int, bytes]] | None:
+    """Each token's text after another token, and, where it differs, alone; learnt by decoding."""
+
+    def decode(*sequence: int) -> str:
+        return backend.decode(list(sequence), skip_special_tokens=False)
+
+    alone = {token_id: decode(token_id) for token_id in ids}
+    word = next((token_id for token_id, text in alone.items() if text.isascii() and text.isalnum()), None)
+    if word is None:
+        return None
+    texts = {token_id: decode(word, token_id)[len(alone[word]) :].encode() for token_id in ids}
+    first_texts = {token_id: text.encode() for token_id, text in alone.items()}
+    for token_id, value in byte_values.items():
+        if value >= 0x80:  # alone, a part of a character decodes to a replacement character
+            texts[token_id] = first_texts[token_id] = bytes([value])
+    return texts, {token_id: text for token_id, text in first_texts.items() if text != texts[token_id]}
+
+
+def _sample_sequences(reader: _TableReader, count: int = 400, longest: int = 24) -> list[list[int]]:
+    """Id sequences that try what a table can get wrong: repeats, odd tokens, empty texts, bytes, first places."""
+    rng = random.Random(0)
+    ids = np.flatnonzero(reader.known).tolist()
+    empty = [token_id for token_id in ids if not reader.texts[token_id]]
+    byte_tokens = [token_id for token_id in ids if reader.byte_values[token_id] >= 0]
+    odd = [token_id for token_id in ids if not reader.texts[token_id].isalnum()]
+    pools = [pool for pool in (ids, odd, empty, byte_tokens, ids[:64], ids[-64:]) if pool]
+    samples = []
+    for _ in range(count):
+        sample = [rng.choice(rng.choice(pools)) for _ in range(rng.randint(1, longest))]
+        place = rng.randrange(len(sample))
+        samples.append(sample[: place + 1] + sample[place:])
+    return samples
+
+
+def _build_decoding_reader(tokenizer: PreTrainedTokenizerBase) -> _DecodingReader:
+    # Not every tokenizer names each of its ids in `get_vocab`: distinct ids may have the same text.
+    ids = sorted({*range(len(tokenizer)), *tokenizer.get_vocab().values()})
+    known = np.zeros(ids[-1] + 2, dtype=bool)
+    known[ids] = True
+    for token_id in ids:
+        text = _decode(tokenizer, [token_id])
+        if text.isascii() and text.isalnum():
+            twice = _decode(tokenizer, [token_id, token_id])
+            if twice.startswith(text) and len(twice) > len(text):
+                return _DecodingReader(known, [token_id], twice[len(text) :])
+    return _DecodingReader(known, [], "")
