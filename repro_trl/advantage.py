@@ -49,7 +49,7 @@ def normalize_rewards(rewards: Tensor, mask: Tensor, groups: Tensor, scale: str 
     for _ in range(2):
         centred = (centred - group_sum(centred) / count.clamp(min=1)).masked_fill(~mask, 0.0)
     std = (group_sum(centred**2) / (count - 1).clamp(min=1)).sqrt()
-    return (centred / (std + 1e-4)).masked_fill(count < 2, 0.0)
+    return centred / (std + 1e-4)  # a single segment is its own mean: 0
 
 
 def reward_to_go(rewards: Tensor, mask: Tensor, ends: Tensor, length: int) -> Tensor:
