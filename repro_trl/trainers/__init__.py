@@ -1,1 +1,6 @@
 """One short file per algorithm."""
+
+from .grpo import ReproGRPOTrainer
+
+
+__all__ = ["ReproGRPOTrainer"]

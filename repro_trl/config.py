@@ -1,0 +1,154 @@
+"""Settings of RePro: a dataclass mixin that any TRL config can take on, and one config class per trainer."""
+
+import dataclasses
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from trl import GRPOConfig
+
+from .answers import DEFAULT_ANSWER_TEMPLATE, validate_answer_template
+
+
+# A backslash followed by "n", not the start of a LaTeX command such as "\neq": what a shell leaves of '\n\n'.
+_ESCAPED_NEWLINE = re.compile(r"\\n(?![A-Za-z])")
+
+
+@dataclass
+class ReproConfigMixin:
+    """
+    Settings of the process advantage (METHOD §2-§6). Put it before a TRL config class:
+    `class MyConfig(ReproConfigMixin, GRPOConfig)`.
+
+    Every setting is validated on construction; a bad value raises a `ValueError` that names it.
+    """
+
+    repro_alpha: float = field(
+        default=0.05,
+        metadata={
+            "help": "Weight of the process advantage: total = outcome + alpha * process. `0` is the plain algorithm, "
+            "bit for bit and at no cost."
+        },
+    )
+    repro_stability_weight: float = field(
+        default=0.1,
+        metadata={
+            "help": "Weight w in [0, 1] of the stability score; the magnitude score has weight 1 - w. The paper found "
+            "small values slightly better."
+        },
+    )
+    repro_top_k: int = field(
+        default=10,
+        metadata={"help": "Number of segment starts kept per completion: those with the highest entropy."},
+    )
+    repro_delimiter: str = field(
+        default="\n\n",
+        metadata={"help": "Text after which a new reasoning segment starts. It is matched as text, not as token ids."},
+    )
+    repro_think_end: str | None = field(
+        default="</think>",
+        metadata={
+            "help": "Text that ends the thinking region. `None` (or an empty string on the command line): the "
+            "completion has no such marker and is thinking to its end."
+        },
+    )
+    repro_answer_column: str = field(
+        default="solution",
+        metadata={
+            "help": "Dataset column with the ground truth: a bare answer, a worked solution whose last `\\boxed{}` is "
+            "the answer, or GSM8K's `#### N`. Not read when the trainer is given an `answer_fn`."
+        },
+    )
+    repro_answer_template: str = field(
+        default=DEFAULT_ANSWER_TEMPLATE,
+        metadata={
+            "help": "`str.format` template of the text whose likelihood is scored. `{answer}` is the answer; literal "
+            "braces are doubled: `\\boxed{{{answer}}}` gives `\\boxed{42}`."
+        },
+    )
+    repro_answer_prefix: str = field(
+        default="",
+        metadata={
+            "help": "Text placed between the partial thought and the answer, given but not scored, for example "
+            "`</think>` between two blank lines. At the last boundary of a completion that has written the "
+            "`repro_think_end` marker itself, the prefix is cut after the marker."
+        },
+    )
+    repro_ema_weight: float | None = field(
+        default=None,
+        metadata={
+            "help": "Weight in (0, 1] of the newest value in an exponential smoothing of the objective before the "
+            "stability score (the released code uses 0.01). `None`: no smoothing."
+        },
+    )
+    repro_scale: str = field(
+        default="group",
+        metadata={
+            "help": "What process rewards are normalised over: all segments of one prompt's completions (`group`), of "
+            "the whole generation batch (`batch`), or not at all (`none`).",
+            "choices": ["group", "batch", "none"],
+        },
+    )
+    repro_method: str = field(
+        default="auto",
+        metadata={
+            "help": "How the objective is computed: `shared` (one forward over the rollout, one over all answers), "
+            "`replay` (one forward per boundary), or `auto`: shared where it is exact, else replay with a warning.",
+            "choices": ["auto", "shared", "replay"],
+        },
+    )
+
+    def __post_init__(self) -> None:
+        self.validate_repro_settings()
+        super().__post_init__()
+
+    def validate_repro_settings(self) -> None:
+        """Raise a `ValueError` for the first RePro setting whose value cannot work."""
+        if not (math.isfinite(self.repro_alpha) and self.repro_alpha >= 0):
+            raise ValueError(f"repro_alpha={self.repro_alpha!r}: give a number >= 0 (0 turns the process reward off).")
+        if not 0 <= self.repro_stability_weight <= 1:
+            raise ValueError(f"repro_stability_weight={self.repro_stability_weight!r}: give a number in [0, 1].")
+        if isinstance(self.repro_top_k, bool) or not isinstance(self.repro_top_k, int) or self.repro_top_k < 1:
+            raise ValueError(f"repro_top_k={self.repro_top_k!r}: give an integer >= 1.")
+        if self.repro_ema_weight is not None and not 0 < self.repro_ema_weight <= 1:
+            raise ValueError(f"repro_ema_weight={self.repro_ema_weight!r}: give a number in (0, 1], or None.")
+        self._validate_choice("repro_scale")
+        self._validate_choice("repro_method")
+        if not self.repro_delimiter:
+            raise ValueError(f'repro_delimiter={self.repro_delimiter!r}: give a non-empty text, such as "\\n\\n".')
+        for name in ("repro_delimiter", "repro_answer_prefix"):
+            if _ESCAPED_NEWLINE.search(getattr(self, name)):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} holds a backslash and an 'n' where a line break is meant. In "
+                    "YAML use double quotes, in a shell $'\\n\\n'."
+                )
+        if not self.repro_answer_column:
+            raise ValueError(f"repro_answer_column={self.repro_answer_column!r}: give the name of a dataset column.")
+        validate_answer_template(self.repro_answer_template)
+        self.repro_think_end = self.repro_think_end or None
+
+    def _validate_choice(self, name: str) -> None:
+        # Dataclass fields of a class are looked up by name, so that the choices stand in one place.
+        choices = next(f for f in dataclasses.fields(self) if f.name == name).metadata["choices"]
+        if getattr(self, name) not in choices:
+            raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(map(repr, choices))}.")
+
+    @classmethod
+    def from_trl(cls, config: Any) -> Self:
+        """
+        The same configuration with RePro's settings at their defaults.
+
+        Args:
+            config: an instance of the TRL config class that `cls` extends, already initialised. Its derived values
+                (such as `steps_per_generation`) are taken over, not derived again.
+        """
+        repro_config = cls.__new__(cls)
+        repro_config.__dict__.update({f.name: f.default for f in dataclasses.fields(ReproConfigMixin)})
+        repro_config.__dict__.update(vars(config))
+        return repro_config
+
+
+@dataclass
+class ReproGRPOConfig(ReproConfigMixin, GRPOConfig):
+    """Configuration of [`ReproGRPOTrainer`]: every field of `trl.GRPOConfig`, and RePro's."""

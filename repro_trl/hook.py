@@ -1,0 +1,94 @@
+"""`AdvantageHook`: the one class that touches TRL's private rollout methods."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Rollout:
+    """
+    One process's slice of a generation batch, as TRL made it: B completions of prompt length P and completion length T.
+
+    Attributes:
+        examples: the B dataset rows.
+        batch: the tensors TRL hands to the loss; `batch["advantages"]` (B,) is TRL's own outcome advantage.
+        rewards_per_func: (B, F) raw reward of each reward function, NaN where it returned `None`.
+        groups: (B,) id of each completion's prompt group, unique over all processes.
+    """
+
+    examples: list[dict[str, Any]]
+    batch: dict[str, Any]
+    rewards_per_func: Tensor
+    groups: Tensor
+
+    @property
+    def policy_mask(self) -> Tensor:
+        """(B, T) bool: tokens that the policy wrote and the loss sees; not padding, tool output or masked rows."""
+        mask = self.batch["completion_mask"].bool()
+        return mask & self.batch["tool_mask"].bool() if "tool_mask" in self.batch else mask
+
+
+class AdvantageHook:
+    """
+    Gives a TRL trainer one overridable method, `_compute_advantages`. Put it before the trainer class:
+    `class MyTrainer(AdvantageHook, GRPOTrainer)`.
+
+    TRL computes advantages inline while it generates and scores, and accepts per-token ones in its loss. This class
+    calls TRL's methods, copies none, and replaces the advantages between the two; TRL's logged advantages follow.
+    """
+
+    def _compute_advantages(self, rollout: Rollout) -> Tensor:
+        """
+        Advantages that reach the loss: (B,), one per completion, or (B, T), one per completion token.
+
+        Override it, usually as `super()._compute_advantages(rollout) + …`. It runs on every process for every generation
+        batch, in training and evaluation, without gradients; what it calls collectively must be called by all.
+        """
+        return rollout.batch["advantages"]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super()._generate_and_score_completions(inputs)
+        rows = len(inputs)
+        first_row = self.accelerator.process_index * rows
+        num_generations = self.num_generations if self.model.training else self.num_generations_eval
+        row_ids = torch.arange(first_row, first_row + rows, device=batch["completion_ids"].device)
+        rollout = Rollout(
+            examples=inputs,
+            batch=batch,
+            rewards_per_func=self._rewards_per_func[first_row : first_row + rows],
+            groups=row_ids // num_generations,
+        )
+        with torch.no_grad():
+            advantages = self._compute_advantages(rollout)
+        if advantages is not batch["advantages"]:
+            self._check_advantages(advantages, batch["completion_ids"])
+            batch["advantages"] = advantages
+            self._rewrite_logged_advantages(advantages, rollout.policy_mask)
+        return batch
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        # TRL keeps the rewards of single functions to itself; algorithms other than GRPO start from them.
+        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards_per_func
+
+    def _check_advantages(self, advantages: Tensor, completion_ids: Tensor) -> None:
+        rows, length = completion_ids.shape
+        if advantages.shape not in {(rows,), (rows, length)}:
+            raise ValueError(
+                f"{type(self).__name__}._compute_advantages returned shape {tuple(advantages.shape)}; return "
+                f"({rows},), one value per completion, or ({rows}, {length}), one per completion token."
+            )
+
+    def _rewrite_logged_advantages(self, advantages: Tensor, policy_mask: Tensor) -> None:
+        # TRL's completions table holds one number per completion: the mean over the tokens that are trained on.
+        if advantages.dim() == 2:
+            tokens = policy_mask.sum(dim=1).clamp(min=1)
+            advantages = (advantages * policy_mask).sum(dim=1) / tokens
+        logged = self._logs["advantages"]
+        values = self.accelerator.gather(advantages).tolist()
+        for _ in range(min(len(values), len(logged))):
+            logged.pop()
+        logged.extend(values)

@@ -1,0 +1,160 @@
+"""From a padded batch of rollouts to the objective J at every boundary: one micro-batch, the boundaries chosen inside."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from .boundaries import select_boundaries
+from .objective import branch_pass, prefix_pass, replay
+
+
+@dataclass
+class AnswerTokens:
+    """Tokens put after a partial thought: `scored[i]` says whether the log-probability of `ids[i]` counts."""
+
+    ids: list[int]
+    scored: list[bool]
+
+
+@dataclass
+class ScoringRow:
+    """
+    One completion to be scored.
+
+    Attributes:
+        index: its row in the batch.
+        starts: candidate segment starts, token positions in the completion (METHOD §2.2).
+        end: the end boundary (METHOD §2.4).
+        answer: what is appended at every boundary but the last.
+        last_answer: what is appended at the last boundary.
+    """
+
+    index: int
+    starts: list[int]
+    end: int
+    answer: AnswerTokens
+    last_answer: AnswerTokens
+
+
+def encode_answer(tokenizer: PreTrainedTokenizerBase, answer_text: str, prefix: str = "") -> AnswerTokens:
+    """Tokenise an unscored prefix and the scored answer, each alone and without special tokens (METHOD §1, §3)."""
+    prefix_ids = tokenizer.encode(prefix, add_special_tokens=False) if prefix else []
+    answer_ids = tokenizer.encode(answer_text, add_special_tokens=False)
+    return AnswerTokens(prefix_ids + answer_ids, [False] * len(prefix_ids) + [True] * len(answer_ids))
+
+
+def prefix_after_marker(prefix: str, think_end: str | None) -> str:
+    """The part of an answer prefix that follows the end-of-thinking marker, when the prefix begins with it (METHOD §3)."""
+    stripped = prefix.lstrip()
+    return stripped[len(think_end) :] if think_end and stripped.startswith(think_end) else prefix
+
+
+def has_think_end(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int], end: int, think_end: str) -> bool:
+    """Whether the marker was written, given the end boundary that `find_segment_starts` returned."""
+    # A marker that the very last token completes leaves `end` at the length, as a missing one does.
+    return end < len(completion_ids) or think_end in tokenizer.decode(completion_ids[-len(think_end.encode()) :])
+
+
+def score_rows(
+    model: nn.Module,
+    batch: dict[str, Tensor],
+    rows: list[ScoringRow],
+    top_k: int,
+    num_boundaries: int,
+    temperature: float = 1.0,
+    method: str = "shared",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    Choose the boundaries of R completions and compute the objective at each (METHOD §2.3 to §3).
+
+    The number of model calls depends on `method` and `num_boundaries` alone, never on what the rows hold: 2 for
+    "shared", 1 + `num_boundaries` for "replay".
+
+    Args:
+        model: the policy, wrapped or not.
+        batch: `prompt_ids`, `prompt_mask` (B, P) left-padded; `completion_ids`, `completion_mask` (B, T) right-padded.
+        rows: the R completions, with at least one token each.
+        top_k: segment starts kept per completion.
+        num_boundaries: M, at least the number of boundaries of any row.
+        temperature: sampling temperature of the policy.
+        method: "shared" or "replay".
+
+    Returns:
+        boundaries (R, M) int64, boundary_mask (R, M) bool, objective (R, M) float32.
+    """
+    device = batch["completion_ids"].device
+    index = torch.tensor([row.index for row in rows], device=device)
+    length = max(row.end for row in rows)
+    prompt_ids, prompt_mask = batch["prompt_ids"][index], batch["prompt_mask"][index].bool()
+    completion_ids = batch["completion_ids"][index, :length]
+    completion_mask = batch["completion_mask"][index, :length].bool()
+
+    starts, start_mask = _pad_rows([row.starts for row in rows], device)
+    prefix = prefix_pass(
+        model,
+        prompt_ids,
+        prompt_mask,
+        completion_ids,
+        completion_mask,
+        starts,
+        start_mask,
+        temperature=temperature,
+        keep_cache=method == "shared",
+    )
+    entropies = prefix.entropies.tolist()
+    chosen = [
+        select_boundaries(row.starts, entropies[i][: len(row.starts)], row.end, top_k) for i, row in enumerate(rows)
+    ]
+    boundaries, boundary_mask = _pad_rows(chosen, device, num_boundaries)
+    # A padded boundary repeats the last one, so that it is a valid place whatever is computed there.
+    last = boundary_mask.sum(dim=1, keepdim=True) - 1
+    boundaries = torch.where(boundary_mask, boundaries, boundaries.gather(1, last))
+    answer_ids, answer_mask, scored_mask = _pad_answers(rows, last, num_boundaries, device)
+
+    if method == "shared":
+        objective = branch_pass(
+            model, prefix, boundaries, boundary_mask, answer_ids, answer_mask, scored_mask, temperature
+        )
+    else:
+        objective = replay(
+            model,
+            prompt_ids,
+            prompt_mask,
+            completion_ids,
+            completion_mask,
+            boundaries,
+            boundary_mask,
+            answer_ids,
+            answer_mask,
+            scored_mask,
+            temperature,
+        )
+    return boundaries, boundary_mask, objective
+
+
+def _pad_rows(rows: list[list[int]], device: torch.device, width: int = 0) -> tuple[Tensor, Tensor]:
+    """Right-pad lists of integers with zeros: values (R, N) int64, mask (R, N) bool."""
+    width = max(width, *(len(row) for row in rows))
+    values = torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=torch.long, device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    return values.view(len(rows), width), torch.arange(width, device=device) < lengths.unsqueeze(1)
+
+
+def _pad_answers(
+    rows: list[ScoringRow], last: Tensor, num_boundaries: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Answers of R rows: ids, mask and scored mask, each (R, A), or (R, M, A) where the last boundary's differ."""
+    count = len(rows)
+    answers = [row.answer for row in rows] + [row.last_answer for row in rows]
+    ids, mask = _pad_rows([answer.ids for answer in answers], device)
+    scored, _ = _pad_rows([list(map(int, answer.scored)) for answer in answers], device)
+    padded = (ids, mask, scored.bool())
+    if all(row.last_answer is row.answer for row in rows):
+        return tuple(tensor[:count] for tensor in padded)
+    is_last = torch.arange(num_boundaries, device=device) == last
+    return tuple(
+        torch.where(is_last.unsqueeze(2), tensor[count:].unsqueeze(1), tensor[:count].unsqueeze(1))
+        for tensor in padded
+    )
