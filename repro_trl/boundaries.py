@@ -5,8 +5,8 @@ import logging
 import random
 import re
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -63,7 +63,8 @@ def find_segment_starts(
             end = int(np.searchsorted(ends, position + len(marker))) + 1
 
     # The first token whose end reaches the delimiter's end is the one that holds its last byte.
-    closing = np.unique(np.searchsorted(ends, _occurrence_ends(text[:thought], delimiter.encode())))
+    closing = np.searchsorted(ends, _occurrence_ends(text[:thought], delimiter.encode()))
+    closing = closing[np.diff(closing, prepend=-1) > 0]  # several delimiters may end in one token
     starts = closing[ends[closing] <= thought] + 1
     return starts[starts < length].tolist(), end
 
@@ -122,6 +123,14 @@ def _read_tokens(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int]) 
     return text, np.cumsum(sizes)
 
 
+def _mark_known(ids: Iterable[int]) -> np.ndarray:
+    """(V+1,) bool, V the largest of `ids` + 1: which ids these are. The last entry stands for all other ids."""
+    ids = list(ids)
+    known = np.zeros(max(ids) + 2, dtype=bool)
+    known[ids] = True
+    return known
+
+
 def _decode(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
@@ -131,51 +140,50 @@ def _agreement(a: str, b: str) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-@dataclass(eq=False)
 class _TableReader:
     """
-    Reads tokens by looking each one up in a table of texts. V is the largest token id + 1; entry V of every array
-    stands for ids that the tokenizer does not know.
+    Reads tokens by looking their texts up in a table.
 
-    Attributes:
-        known: (V+1,) bool.
-        texts: V+1 UTF-8 texts of tokens that follow another token.
+    Args:
+        texts: UTF-8 text of each token that the tokenizer knows, by id, as it is after another token.
         first_texts: the texts that differ at the front of a completion, by id.
-        byte_values: (V+1,) the byte that a byte-fallback token stands for, -1 for other tokens.
+        byte_values: the byte that each byte-fallback token stands for, by id.
     """
 
-    known: np.ndarray
-    texts: list[bytes]
-    first_texts: dict[int, bytes]
-    byte_values: np.ndarray
-    sizes: np.ndarray = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.sizes = np.fromiter(map(len, self.texts), dtype=np.int64, count=len(self.texts))
+    def __init__(self, texts: dict[int, bytes], first_texts: dict[int, bytes], byte_values: dict[int, int]) -> None:
+        self.known = _mark_known(texts)
+        vocab_size = len(self.known)
+        # Behind the entries of the ids come a byte that occurs in no valid text and the texts of first tokens.
+        entries = [texts.get(token_id, b"") for token_id in range(vocab_size)] + [b"\xff", *first_texts.values()]
+        self._broken_byte = vocab_size
+        self._first_entries = dict(zip(first_texts, range(vocab_size + 1, len(entries)), strict=True))
+        self._byte_values = np.full(vocab_size, -1, dtype=np.int64)
+        self._byte_values[list(byte_values)] = list(byte_values.values())
+        self._data = np.frombuffer(b"".join(entries), dtype=np.uint8)
+        self._sizes = np.fromiter(map(len, entries), dtype=np.int64)
+        self._offsets = np.cumsum(self._sizes) - self._sizes
 
     def read(self, tokenizer: PreTrainedTokenizerBase, ids: np.ndarray) -> tuple[bytes, np.ndarray]:
         """Text of the known tokens `ids`, and (len(ids),) the bytes that each adds to it."""
-        texts = list(map(self.texts.__getitem__, ids.tolist()))
-        sizes = self.sizes[ids]
-        if texts:
-            texts[0] = self.first_texts.get(int(ids[0]), texts[0])
-            sizes[0] = len(texts[0])
-        values = self.byte_values[ids]
-        if (values >= 0x80).any():
-            self._replace_broken_runs(texts, sizes, values)
-        return b"".join(texts), sizes
+        entries = ids.copy()
+        if len(entries) > 0:
+            entries[0] = self._first_entries.get(int(ids[0]), ids[0])
+        self._mark_broken_bytes(entries, self._byte_values[ids])
+        sizes = self._sizes[entries]
+        ends = np.cumsum(sizes)
+        places = np.arange(sizes.sum()) + np.repeat(self._offsets[entries] - (ends - sizes), sizes)
+        return self._data[places].tobytes(), sizes
 
-    @staticmethod
-    def _replace_broken_runs(texts: list[bytes], sizes: np.ndarray, values: np.ndarray) -> None:
-        # A byte-fallback decoder gives up a whole run of bytes when any part of it is no UTF-8. The replacement is a
-        # byte that occurs in no valid text, so it matches no delimiter.
+    def _mark_broken_bytes(self, entries: np.ndarray, values: np.ndarray) -> None:
+        # A byte-fallback decoder gives up a whole run of bytes when any part of it is no UTF-8.
+        if not (values >= 0x80).any():
+            return
         is_byte = np.concatenate(([False], values >= 0, [False]))
         for begin, end in np.flatnonzero(is_byte[1:] != is_byte[:-1]).reshape(-1, 2).tolist():
             try:
-                bytes(values[begin:end].tolist()).decode()
+                values[begin:end].astype(np.uint8).tobytes().decode()
             except UnicodeDecodeError:
-                texts[begin:end] = [b"\xff"] * (end - begin)
-                sizes[begin:end] = 1
+                entries[begin:end] = self._broken_byte
 
 
 @dataclass(eq=False)
@@ -185,7 +193,7 @@ class _DecodingReader:
     agreeing with the text decoded as a whole.
 
     Attributes:
-        known: (V+1,) bool, as in `_TableReader`.
+        known: as `_mark_known` gives it.
         guard: one token that is put on both sides of what is decoded, or none. Some tokenizers strip white space at
             the edges, which must not happen to what is an edge of the window only.
         guard_text: what the guard adds to the end of a text.
@@ -298,13 +306,15 @@ def _build_table_reader(tokenizer: PreTrainedTokenizerBase) -> tuple[_TableReade
             return None, "no token of its vocabulary is a plain word to probe the decoder with"
         texts, first_texts = probed
 
-    size = ids[-1] + 1
-    known = np.zeros(size + 1, dtype=bool)
-    known[ids] = True
-    values = np.full(size + 1, -1, dtype=np.int16)
-    values[list(byte_values)] = list(byte_values.values())
-    reader = _TableReader(known, [texts.get(token_id, b"") for token_id in range(size + 1)], first_texts, values)
-    for sample in _sample_sequences(reader):
+    reader = _TableReader(texts, first_texts, byte_values)
+    pools = [
+        ids,
+        list(first_texts),
+        list(byte_values),
+        [token_id for token_id in ids if not texts[token_id].isalnum()],
+    ]
+    pools += [[token_id for token_id in ids if not texts[token_id]], ids[:64], ids[-64:]]
+    for sample in _sample_sequences([pool for pool in pools if pool]):
         text, _ = reader.read(tokenizer, np.asarray(sample))
         if text.decode(errors="replace") != _decode(tokenizer, sample):
             return None, f"a table of its tokens' texts does not reproduce its decoding of the ids {sample}"
@@ -359,14 +369,9 @@ def _probed_texts(
     return texts, {token_id: text for token_id, text in first_texts.items() if text != texts[token_id]}
 
 
-def _sample_sequences(reader: _TableReader, count: int = 400, longest: int = 24) -> list[list[int]]:
-    """Id sequences that try what a table can get wrong: repeats, odd tokens, empty texts, bytes, first places."""
+def _sample_sequences(pools: list[list[int]], count: int = 400, longest: int = 24) -> list[list[int]]:
+    """Random id sequences, each id from a random pool, each sequence with one id doubled."""
     rng = random.Random(0)
-    ids = np.flatnonzero(reader.known).tolist()
-    empty = [token_id for token_id in ids if not reader.texts[token_id]]
-    byte_tokens = [token_id for token_id in ids if reader.byte_values[token_id] >= 0]
-    odd = [token_id for token_id in ids if not reader.texts[token_id].isalnum()]
-    pools = [pool for pool in (ids, odd, empty, byte_tokens, ids[:64], ids[-64:]) if pool]
     samples = []
     for _ in range(count):
         sample = [rng.choice(rng.choice(pools)) for _ in range(rng.randint(1, longest))]
@@ -378,12 +383,14 @@ def _sample_sequences(reader: _TableReader, count: int = 400, longest: int = 24)
 def _build_decoding_reader(tokenizer: PreTrainedTokenizerBase) -> _DecodingReader:
     # Not every tokenizer names each of its ids in `get_vocab`: distinct ids may have the same text.
     ids = sorted({*range(len(tokenizer)), *tokenizer.get_vocab().values()})
-    known = np.zeros(ids[-1] + 2, dtype=bool)
-    known[ids] = True
+    known = _mark_known(ids)
+    guard = ([], "")
     for token_id in ids:
         text = _decode(tokenizer, [token_id])
         if text.isascii() and text.isalnum():
             twice = _decode(tokenizer, [token_id, token_id])
+            if twice == text + text:
+                return _DecodingReader(known, [token_id], text)
             if twice.startswith(text) and len(twice) > len(text):
-                return _DecodingReader(known, [token_id], twice[len(text) :])
-    return _DecodingReader(known, [], "")
+                guard = ([token_id], twice[len(text) :])  # does where every word is set off with a space
+    return _DecodingReader(known, *guard)
