@@ -1,4 +1,4 @@
-"""What the example scripts share: problems from any math dataset, the reward, progress lines, the before/after table."""
+"""What the example scripts share: problems from any dataset, the reward, progress lines, the before/after table."""
 
 import json
 from collections.abc import Callable
@@ -16,7 +16,6 @@ from repro_trl.boundaries import find_segment_starts
 from repro_trl.config import ReproConfigMixin
 from repro_trl.thinking import count_backtracks
 
-
 EXAMPLES = Path(__file__).parent
 POCKET = "pocket"
 PROMPT_COLUMNS = ("prompt", "problem", "question")
@@ -26,8 +25,8 @@ FILE_FORMATS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 @dataclass
 class ReproScriptArguments(ScriptArguments):
-    """`trl.ScriptArguments`, where `dataset_name` may also be a local json, jsonl or parquet file, and what else it takes
-    to read a math dataset."""
+    """`trl.ScriptArguments`, where `dataset_name` may also be a local json, jsonl or parquet file, and what else it
+    takes to read a math dataset."""
 
     prompt_column: str | None = field(
         default=None,
@@ -85,8 +84,8 @@ def load_problems(
     """
     Training problems and held-out ones, with a column `prompt` as TRL wants it.
 
-    The ground truth is read from `repro_answer_column`, or from `answer` in a dataset that has no such column; the setting
-    is changed then, and said so.
+    The ground truth is read from `repro_answer_column`, or from `answer` in a dataset that has no such column; the
+    setting is changed then, and said so.
     """
     count = script_args.num_eval_problems
     if script_args.dataset_name in (None, POCKET):

@@ -7,7 +7,7 @@ On a laptop, without GPU or network, a small reasoning model from this repositor
 
 A Hub model on a Hub dataset, or on a local json, jsonl or parquet file:
 
-    accelerate launch examples/grpo_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name openai/gsm8k --dataset_config main
+    accelerate launch examples/grpo_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
 
 The paper's hyperparameters on one node (see the comments in the config for what differs from the paper):
 

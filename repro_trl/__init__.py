@@ -5,7 +5,6 @@ from .hook import AdvantageHook, Rollout
 from .mixin import ReproMixin
 from .trainers import ReproGRPOTrainer
 
-
 __all__ = [
     "AdvantageHook",
     "ReproConfigMixin",

@@ -10,7 +10,6 @@ from trl import GRPOConfig
 
 from .answers import DEFAULT_ANSWER_TEMPLATE, validate_answer_template
 
-
 # A backslash followed by "n", not the start of a LaTeX command such as "\neq": what a shell leaves of '\n\n'.
 _ESCAPED_NEWLINE = re.compile(r"\\n(?![A-Za-z])")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 @dataclass
 class Rollout:
     """
-    One process's slice of a generation batch, as TRL made it: B completions of prompt length P and completion length T.
+    One process's slice of a generation batch as TRL made it: B completions, prompts of length P, completions of T.
 
     Attributes:
         examples: the B dataset rows.
@@ -44,8 +44,8 @@ class AdvantageHook:
         """
         Advantages that reach the loss: (B,), one per completion, or (B, T), one per completion token.
 
-        Override it, usually as `super()._compute_advantages(rollout) + …`. It runs on every process for every generation
-        batch, in training and evaluation, without gradients; what it calls collectively must be called by all.
+        Override it, usually as `super()._compute_advantages(rollout) + …`. It runs on every process for every
+        generation batch, in training and evaluation, without gradients; collectives in it must be called by all.
         """
         return rollout.batch["advantages"]
 

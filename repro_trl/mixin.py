@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from datasets import IterableDataset
 from torch import Tensor
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id
@@ -22,7 +21,6 @@ from .hook import Rollout
 from .process_reward import magnitude_score, process_rewards, stability_score
 from .scoring import AnswerTokens, ScoringRow, encode_answer, has_think_end, prefix_after_marker, score_rows
 from .trace import ScoredRollouts
-
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +39,10 @@ REPRO_PAPER = {
 
 class ReproMixin:
     """
-    RePro for any trainer whose class has `AdvantageHook` among its bases: `class T(ReproMixin, AdvantageHook, GRPOTrainer)`.
+    RePro for any trainer with an `AdvantageHook` among its bases: `class T(ReproMixin, AdvantageHook, GRPOTrainer)`.
 
-    Its `_compute_advantages` is `super()._compute_advantages(rollout)` plus `repro_alpha` times the process advantage of
-    METHOD §5. With `repro_alpha=0` it is `super()` alone.
+    Its `_compute_advantages` is `super()._compute_advantages(rollout)` plus `repro_alpha` times the process advantage
+    of METHOD §5. With `repro_alpha=0` it is `super()` alone.
 
     Args:
         answer_fn: takes a dataset row, returns the bare ground-truth answer, or `None` for a row without one. Replaces
@@ -299,6 +297,6 @@ class ReproMixin:
 
 def _missing_answer_column(column: str, columns: list[str]) -> str:
     return (
-        f"repro_answer_column={column!r} is not a column of the dataset, which has {columns}. Name the column with the "
-        "ground truth, or give the trainer an `answer_fn`."
+        f"repro_answer_column={column!r} is not a column of the dataset, which has {columns}. Name the column with "
+        "the ground truth, or give the trainer an `answer_fn`."
     )

@@ -1,4 +1,4 @@
-"""From a padded batch of rollouts to the objective J at every boundary: one micro-batch, the boundaries chosen inside."""
+"""From a micro-batch of rollouts to the boundaries of each and the objective J at every one."""
 
 from dataclasses import dataclass
 
@@ -46,7 +46,7 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, answer_text: str, prefix: 
 
 
 def prefix_after_marker(prefix: str, think_end: str | None) -> str:
-    """The part of an answer prefix that follows the end-of-thinking marker, when the prefix begins with it (METHOD §3)."""
+    """What follows the end-of-thinking marker in an answer prefix that begins with it; any other prefix whole."""
     stripped = prefix.lstrip()
     return stripped[len(think_end) :] if think_end and stripped.startswith(think_end) else prefix
 

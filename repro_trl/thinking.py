@@ -2,7 +2,6 @@
 
 import re
 
-
 BACKTRACK = re.compile(
     r"\b(wait|hold on|actually|on second thought|(let me|let's) (re-?check|check|double-?check|verify|re-?consider)|"
     r"check again|(double|re)-?check|start (over|again)|try again|go back)\b",

@@ -63,7 +63,8 @@ def test_empty_think_end_means_none(tmp_path):
 def test_command_line_and_yaml(tmp_path):
     yaml_file = tmp_path / "config.yaml"
     yaml_file.write_text(
-        f'output_dir: {tmp_path}\nuse_cpu: true\nbf16: false\nrepro_answer_prefix: "\\n</think>\\n\\n"\nrepro_top_k: 3\n'
+        f"output_dir: {tmp_path}\nuse_cpu: true\nbf16: false\nrepro_top_k: 3\n"
+        'repro_answer_prefix: "\\n</think>\\n\\n"\n'
     )
     parser = TrlParser((ReproGRPOConfig,))
     (config,) = parser.parse_args_and_config(["--config", str(yaml_file), "--repro_alpha", "0.2"])

@@ -13,7 +13,6 @@ from trl import GRPOConfig, GRPOTrainer
 from repro_trl import AdvantageHook, ReproGRPOConfig, ReproGRPOTrainer
 from repro_trl.answers import accuracy_reward
 
-
 POCKET = str(Path(__file__).parents[1] / "examples" / "pocket" / "model")
 
 

@@ -2,5 +2,4 @@
 
 from .grpo import ReproGRPOTrainer
 
-
 __all__ = ["ReproGRPOTrainer"]
