@@ -256,14 +256,13 @@ def replay(
     for t in range(boundaries.shape[1]):
         boundary = boundaries[:, t, None].masked_fill(~boundary_mask[:, t, None], 0)
         answer, scored = answer_ids[:, t], scored_mask[:, t]
-        # The answer replaces what the completion holds after the boundary.
-        index = torch.arange(int((boundary + answer_mask[:, t].sum(-1, keepdim=True)).max()), device=boundary.device)
-        source = torch.where(index < boundary, index, index - boundary + length).clamp(
-            max=length + answer.shape[1] - 1
-        )
-        text_ids = torch.cat([completion_ids, answer], dim=1).gather(1, source)
-        text_mask = torch.cat([completion_mask.bool(), answer_mask[:, t]], dim=1).gather(1, source)
-        text_mask &= index < boundary + answer.shape[1]
+        # The answer replaces what the completion holds after the boundary; one column of padding follows it.
+        width = int((boundary + answer_mask[:, t].sum(-1, keepdim=True)).max())
+        index = torch.arange(width, device=boundary.device)
+        source = torch.where(index < boundary, index, length + index - boundary).clamp(max=length + answer.shape[1])
+        text_ids = torch.cat([completion_ids, nn.functional.pad(answer, (0, 1))], dim=1).gather(1, source)
+        text_mask = torch.cat([completion_mask.bool(), nn.functional.pad(answer_mask[:, t], (0, 1))], dim=1)
+        text_mask = text_mask.gather(1, source)
         input_ids = torch.cat([prompt_ids, text_ids], dim=1)
 
         before_answer = prompt_ids.shape[1] - 1 + boundary

@@ -111,11 +111,12 @@ def assert_all_equal_oracle(model: nn.Module, batch: dict[str, Tensor], temperat
 
 @contextmanager
 def counted(model: PreTrainedModel):
-    """Counts calls of the model and the rows its LM head computes."""
-    counts = {"calls": 0, "head_rows": 0}
+    """Counts calls of the model, the tokens it reads and the rows its LM head computes."""
+    counts = {"calls": 0, "tokens": 0, "head_rows": 0}
 
-    def count_call(*_):
+    def count_call(module, args, kwargs, output):
         counts["calls"] += 1
+        counts["tokens"] += kwargs["input_ids"].numel()
 
     def count_rows(module, args, output):
         counts["head_rows"] += output.shape[:-1].numel()
@@ -164,7 +165,7 @@ def test_temperature_divides_the_logits(architecture, temperature):
 def test_unscored_tokens_are_given_but_not_averaged(architecture):
     model = tiny_model(architecture, vocab_size=VOCAB_SIZE)
     batch = ragged_batch()
-    batch["scored_mask"] = batch["answer_mask"] & (torch.arange(5) >= 2)
+    batch["scored_mask"] = (torch.arange(5) >= 2).repeat(4, 1)  # padding included, which must not count
     batch["scored_mask"][1] = False
     assert_all_equal_oracle(model, batch)
     assert (answer_log_probs(model, **batch)[1] == 0).all()
@@ -250,18 +251,21 @@ def test_calls_follow_from_shapes_and_only_read_rows_reach_the_head(contents):
         batch["answer_mask"][:] = False
     elif contents == "zero-width answer":
         batch |= {name: batch[name][:, :0] for name in ("answer_ids", "answer_mask")}
+    rows, branches = batch["boundaries"].shape
+    last = int((batch["boundaries"] * batch["boundary_mask"]).max())
     read = int((batch["boundary_mask"][:, :, None] & batch["answer_mask"][:, None]).sum())
     assert (read > 0) == (contents == "ragged")
 
     with counted(model) as counts:
         answer_log_probs(model, **batch)
     assert counts["calls"] == 2
+    assert counts["tokens"] == rows * (6 + last) + rows * branches * max(batch["answer_ids"].shape[1], 1)
     # One row stands in where none is read: the prefix pass asks for no entropy here.
     assert counts["head_rows"] == 1 + max(read, 1)
 
     with counted(model) as counts:
         answer_log_probs(model, **batch, method="replay")
-    assert counts["calls"] == 6
+    assert counts["calls"] == branches
     assert counts["head_rows"] == read + (6 if read == 0 else int((~batch["boundary_mask"].any(0)).sum()))
 
 
@@ -283,7 +287,7 @@ def test_entropies_send_only_their_rows_to_the_head():
             model, **prompts_and_completions(batch), positions=torch.zeros(4, 5, dtype=torch.long),
             position_mask=position_mask,
         )  # fmt: skip
-    assert counts == {"calls": 1, "head_rows": 8}
+    assert counts == {"calls": 1, "tokens": 4 * (6 + 24), "head_rows": 8}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -302,10 +306,12 @@ def test_the_model_is_left_as_it_was(method):
     assert torch.equal(model(batch["prompt_ids"]).logits, before)
 
 
-def test_absolute_positions_may_reach_the_end_of_the_table():
+def test_padding_of_answers_stays_inside_a_table_of_positions():
     batch = ragged_batch(prompt=6, length=24, answer=5)
-    model = tiny_model("gpt2", vocab_size=VOCAB_SIZE, n_positions=6 + 24 + 5)
-    assert_all_equal_oracle(model, batch)
+    batch["answer_mask"][0, 2:] = False
+    batch["boundaries"][1:] = 0
+    # The longest text ends where the table does; its answer is padded beyond that.
+    assert_all_equal_oracle(tiny_model("gpt2", vocab_size=VOCAB_SIZE, n_positions=6 + 24 + 2), batch)
 
 
 def test_a_fused_lm_head_changes_nothing():
