@@ -1,5 +1,13 @@
 """One short file per algorithm."""
 
 from .grpo import ReproGRPOTrainer
+from .ppo import PPOTrainer, ReproPPOTrainer
+from .reinforce_pp import ReinforcePlusPlusTrainer, ReproReinforcePlusPlusTrainer
 
-__all__ = ["ReproGRPOTrainer"]
+__all__ = [
+    "PPOTrainer",
+    "ReinforcePlusPlusTrainer",
+    "ReproGRPOTrainer",
+    "ReproPPOTrainer",
+    "ReproReinforcePlusPlusTrainer",
+]

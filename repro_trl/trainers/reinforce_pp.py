@@ -1,0 +1,70 @@
+"""REINFORCE++ and REINFORCE++ Baseline, plain and with RePro."""
+
+from torch import Tensor
+from trl import GRPOTrainer
+
+from ..advantage import discounted_returns
+from ..config import ReinforcePlusPlusConfig, ReproReinforcePlusPlusConfig
+from ..hook import Rollout
+from ..mixin import ReproMixin
+from .token_reward import TokenRewardHook
+
+REINFORCE_PP_PAPER = {
+    "title": "REINFORCE++: Stabilizing Critic-Free Policy Optimization with Global Advantage Normalization",
+    "id": "2501.03262",
+    "citation": """\
+@article{hu2025reinforce,
+    title   = {{REINFORCE++: Stabilizing Critic-Free Policy Optimization with Global Advantage Normalization}},
+    author  = {Jian Hu and Jason Klein Liu and Haotian Xu and Wei Shen},
+    year    = 2025,
+    eprint  = {arXiv:2501.03262},
+}""",
+}
+
+
+class ReinforcePlusPlusTrainer(TokenRewardHook, GRPOTrainer):
+    """
+    REINFORCE++ (arXiv 2501.03262) on the rollouts, the reward functions and the clipped loss of `trl.GRPOTrainer`.
+
+    - Plain: A_t = Σ_{i≥t} γ^(i−t) r_i, with the reward R of the completion at its last token and the per-token KL
+      penalty −β (log π − log π_ref) in r, then whitened over all tokens of the *global* batch, whatever their prompt
+      or process. One completion per prompt is enough.
+    - Baseline (`use_group_baseline=True`): R minus the mean reward of its prompt's completions in place of R, whitened
+      over the global batch in the same way, and the KL penalty as a term of the loss. The group gives the mean only:
+      also dividing by the group's standard deviation is GRPO.
+
+    Where public implementations differ: some normalise per group or per process (see `_whiten_globally`); for the
+    Baseline's loss term the paper takes the k2 estimator, here it is TRL's own, k3.
+
+    It takes the arguments of `trl.GRPOTrainer`, with `args` a [`ReinforcePlusPlusConfig`].
+    """
+
+    _config_class = ReinforcePlusPlusConfig
+    _tag_names = ["trl", "reinforce-plus-plus"]
+    _name = "REINFORCE++"
+    _paper = REINFORCE_PP_PAPER
+
+    def _compute_advantages(self, rollout: Rollout) -> Tensor:
+        outcome = self._outcome_rewards(rollout)
+        if self.args.use_group_baseline:
+            outcome = outcome - self._group_means(outcome, rollout.groups)
+        rewards, mask = self._token_rewards(rollout, outcome)
+        return self._whiten_globally(discounted_returns(rewards, mask, self.args.gamma), mask)
+
+    def _group_means(self, outcome: Tensor, groups: Tensor) -> Tensor:
+        """(B,) mean outcome of each completion's group, whose completions may lie on several processes."""
+        all_outcomes, all_groups = self.accelerator.gather(outcome), self.accelerator.gather(groups)
+        counted = (groups.unsqueeze(1) == all_groups) & ~all_outcomes.isnan()
+        return (counted * all_outcomes.nan_to_num()).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+class ReproReinforcePlusPlusTrainer(ReproMixin, ReinforcePlusPlusTrainer):
+    """
+    [`ReinforcePlusPlusTrainer`] with the process advantage of RePro added to every completion token.
+
+    `args` is a [`ReproReinforcePlusPlusConfig`]; from a plain TRL config all other settings have their defaults.
+    """
+
+    _config_class = ReproReinforcePlusPlusConfig
+    _tag_names = ["trl", "reinforce-plus-plus", "repro"]
+    _name = "RePro REINFORCE++"
