@@ -122,7 +122,7 @@ def counted(model: PreTrainedModel):
         counts["head_rows"] += output.shape[:-1].numel()
 
     handles = [
-        model.register_forward_hook(count_call),
+        model.register_forward_hook(count_call, with_kwargs=True),
         model.get_output_embeddings().register_forward_hook(count_rows),
     ]
     yield counts
@@ -311,7 +311,7 @@ def test_padding_of_answers_stays_inside_a_table_of_positions():
     batch["answer_mask"][0, 2:] = False
     batch["boundaries"][1:] = 0
     # The longest text ends where the table does; its answer is padded beyond that.
-    assert_all_equal_oracle(tiny_model("gpt2", vocab_size=VOCAB_SIZE, n_positions=6 + 24 + 2), batch)
+    assert_all_equal_oracle(tiny_model("gpt2", vocab_size=VOCAB_SIZE, max_position_embeddings=6 + 24 + 2), batch)
 
 
 def test_a_fused_lm_head_changes_nothing():
