@@ -232,7 +232,7 @@ class _DecodingReader:
             agreeing = _agreement(window, expected)
             ends[index] = position + max(agreeing - len(settled), 0)
             in_character[index] = agreeing < len(window)
-            if len(settled) < agreeing == len(window):
+            if len(settled) <= agreeing == len(window):
                 settled, position = window, int(ends[index])
                 settled_stops.append(stop)
                 if stop - start > self.WINDOW:
@@ -307,13 +307,9 @@ def _build_table_reader(tokenizer: PreTrainedTokenizerBase) -> tuple[_TableReade
         texts, first_texts = probed
 
     reader = _TableReader(texts, first_texts, byte_values)
-    pools = [
-        ids,
-        list(first_texts),
-        list(byte_values),
-        [token_id for token_id in ids if not texts[token_id].isalnum()],
-    ]
-    pools += [[token_id for token_id in ids if not texts[token_id]], ids[:64], ids[-64:]]
+    odd = [token_id for token_id in ids if not texts[token_id].isalnum()]
+    empty = [token_id for token_id in ids if not texts[token_id]]
+    pools = [ids, ids[:64], ids[-64:], list(first_texts), list(byte_values), odd, empty]
     for sample in _sample_sequences([pool for pool in pools if pool]):
         text, _ = reader.read(tokenizer, np.asarray(sample))
         if text.decode(errors="replace") != _decode(tokenizer, sample):

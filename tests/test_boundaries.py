@@ -34,7 +34,7 @@ DELIMITERS = [
     "\ufeff",
     "of apples.\n\n",
 ]
-MARKERS = ["</think>", None, "。", "\n\n\n", "e"]
+MARKERS = ["</think>", None, "。", "😀", "\n\n\n", "e"]
 
 
 def tokenizer_of(tokens: list[str], decoder: decoders.Decoder | None = None) -> PreTrainedTokenizerFast:
@@ -92,7 +92,7 @@ def brute_force(tokenizer: PreTrainedTokenizerBase, ids: list[int]):
 def random_completions(tokenizer: PreTrainedTokenizerBase, count: int, seed: int) -> list[list[int]]:
     """Id sequences of snippets full of delimiters, mixed with random ids, with tokens dropped, doubled and swapped."""
     rng = random.Random(seed)
-    snippets = [*DELIMITERS, "</think>", "</thi", "nk>", "😀", "é", "因此", "Wait", " so", "  ", "\t", "\r\n", *TEXTS]
+    snippets = [*DELIMITERS, "</think>", "</thi", "nk>", " 😀", "é", "因此", "Wait", " so", "  ", "\t", "\r\n", *TEXTS]
     completions = []
     for _ in range(count):
         ids: list[int] = []
@@ -165,7 +165,16 @@ def test_delimiter_inside_the_marker_is_no_start():
     assert segment(["a", "<e", "nd>", "b"], delimiter="<e", think_end="<end>") == ([], 3)
 
 
-def test_characters_split_over_tokens():
+@pytest.fixture
+def without_table(monkeypatch):
+    """Every tokenizer is read by decoding, as one whose decoder is not understood."""
+    monkeypatch.setattr(boundaries, "_build_table_reader", lambda tokenizer: (None, "the test says so"))
+
+
+@pytest.mark.parametrize("table", [True, False])
+def test_characters_split_over_tokens(table, request):
+    if not table:
+        request.getfixturevalue("without_table")
     tokenizer = byte_level_tokenizer()
     ids = tokenizer.convert_tokens_to_ids(list("aâĤ¬bâĤ¬c"))  # the three bytes of €, each a token
     assert tokenizer.decode(ids) == "a€b€c"
@@ -174,6 +183,11 @@ def test_characters_split_over_tokens():
     # A token that holds a part of the marker's first character reaches into the marker.
     assert find_segment_starts(tokenizer, ids, "a", "€") == ([1], 4)
     assert find_segment_starts(tokenizer, ids, "b", "€") == ([], 4)
+    ids = tokenizer.convert_tokens_to_ids(["s", "ĠðŁ", "ĺ", "Ģ", "s"])
+    assert tokenizer.decode(ids) == "s 😀s"
+    assert find_segment_starts(tokenizer, ids, " ") == ([2], 5)
+    assert find_segment_starts(tokenizer, ids, " ", "😀") == ([], 4)
+    assert uses_table(tokenizer) == table
 
 
 def test_broken_characters_match_nothing_and_hide_nothing():
@@ -251,12 +265,21 @@ def test_random_tokens_agree_with_brute_force(make, think_end):
 
 
 @pytest.mark.parametrize("make", [byte_level_tokenizer, sentencepiece_tokenizer, word_level_tokenizer])
-def test_decoding_reader_agrees_with_brute_force(make, monkeypatch):
-    monkeypatch.setattr(boundaries, "_build_table_reader", lambda tokenizer: (None, "the test says so"))
+def test_decoding_reader_agrees_with_brute_force(make, without_table):
     tokenizer = make()
     found = check_against_brute_force(tokenizer, random_completions(tokenizer, count=30, seed=1))
     assert not uses_table(tokenizer)
     assert found > 100
+
+
+def test_decoding_reader_in_the_middle_of_a_long_run_of_bytes(without_table):
+    # What a byte decodes to depends on a run that may be longer than the window that is decoded.
+    tokenizer = sentencepiece_tokenizer()
+    newline, broken, letter = tokenizer.convert_tokens_to_ids(["<0x0A>", "<0xE2>", "a"])
+    text = [letter, letter, newline, newline, letter]
+    ids = [*text * 8, broken, *[newline] * 60, *text, *text]
+    assert find_segment_starts(tokenizer, ids) == brute_force(tokenizer, ids)("\n\n", None)
+    assert find_segment_starts(tokenizer, ids)[0][-2:] == [len(ids) - 6, len(ids) - 1]
 
 
 def test_python_tokenizer_agrees_with_brute_force():
@@ -271,16 +294,18 @@ def test_python_tokenizer_agrees_with_brute_force():
     [
         decoders.CTC(pad_token="\n", word_delimiter_token="e"),
         decoders.Sequence([decoders.Fuse(), decoders.Replace(Regex("e +"), "e")]),
+        decoders.Sequence([decoders.Fuse(), decoders.Replace("ne", " ")]),
         decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()]),
     ],
-    ids=["ctc", "pattern across tokens", "bytes first"],
+    ids=["ctc", "pattern across tokens", "word across tokens", "bytes first"],
 )
 def test_other_decoders_agree_with_brute_force(decoder, caplog):
     tokens = ["a", "\n", " ", "e", "n", "Wait", "</think>", ".", "the", "a\n", "\n\n", "é", "▁a"]
     tokens += ["<0x0A>", "<0xC3>", "<0xA9>"]
     tokenizer = tokenizer_of(tokens, decoder)
     rng = random.Random(3)
-    completions = [[rng.randrange(len(tokens)) for _ in range(rng.randint(0, 25))] for _ in range(30)]
+    weights = [4 if token in ("n", "e") else 1 for token in tokens]
+    completions = [rng.choices(range(len(tokens)), weights, k=rng.randint(0, 25)) for _ in range(30)]
     with caplog.at_level(logging.WARNING, logger="repro_trl.boundaries"):
         check_against_brute_force(tokenizer, completions)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
@@ -303,7 +328,8 @@ def test_stripping_at_the_edges_moves_no_boundary(tmp_path):
     rng = random.Random(4)
     found = 0
     for _ in range(40):
-        text = "".join(rng.choice(["so x", "\n", "\n\n", "   ", "Wait", ".", "</think>", "é"]) for _ in range(60))
+        parts = ["so x", "\n", "\n\n", "   ", "\n" * 20, "Wait", ".", "</think>", "é"]
+        text = "".join(rng.choice(parts) for _ in range(60))
         ids = tokenizer.encode("x" + text + "x", add_special_tokens=False)
         pieces = [piece.replace("▁", " ") for piece in tokenizer.convert_ids_to_tokens(ids)]
         for marker in ("</think>", None):
@@ -315,11 +341,11 @@ def test_stripping_at_the_edges_moves_no_boundary(tmp_path):
 
 def test_space_that_ends_a_word_belongs_to_it(caplog):
     # The suffix becomes a space, but not at the end of what is decoded.
-    tokens = ["a</w>", ".</w>", "b", "\n\n</w>", "c</w>", "x"]
+    tokens = ["x", "a</w>", ".</w>", "b", "\n\n</w>", "c</w>"]
     tokenizer = tokenizer_of(tokens, decoders.BPEDecoder(suffix="</w>"))
     rng = random.Random(7)
-    for _ in range(50):
-        ids = [rng.randrange(len(tokens)) for _ in range(rng.randint(1, 60))] + [5]
+    for _ in range(20):
+        ids = [rng.randrange(len(tokens)) for _ in range(rng.randint(1, 60))] + [0]
         pieces = [tokens[token_id].replace("</w>", " ") for token_id in ids]
         for delimiter in (". ", " ", "\n\n", "b."):
             assert find_segment_starts(tokenizer, ids, delimiter) == segment(pieces, delimiter=delimiter)
