@@ -54,7 +54,9 @@ def prefix_after_marker(prefix: str, think_end: str | None) -> str:
 def has_think_end(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int], end: int, think_end: str) -> bool:
     """Whether the marker was written, given the end boundary that `find_segment_starts` returned."""
     # A marker that the very last token completes leaves `end` at the length, as a missing one does.
-    return end < len(completion_ids) or think_end in tokenizer.decode(completion_ids[-len(think_end.encode()) :])
+    return end < len(completion_ids) or think_end in tokenizer.decode(
+        completion_ids[-len(think_end.encode()) :], clean_up_tokenization_spaces=False
+    )
 
 
 def score_rows(
