@@ -328,8 +328,14 @@ def _at_rows(
     if getattr(base.config.get_text_config(), "output_router_logits", False):
         inputs["output_router_logits"] = False
 
+    length = inputs["input_ids"].shape[1]
+
     def keep_rows(_: nn.Module, args: tuple[Tensor]) -> tuple[Tensor]:
-        return (args[0].flatten(0, 1)[read.to(args[0].device)].unsqueeze(0),)
+        (hidden_states,) = args
+        # PEFT's prompt tuning puts virtual tokens before those that it is given.
+        virtual = hidden_states.shape[1] - length
+        index = read + virtual * (read // length + 1)
+        return (hidden_states.flatten(0, 1)[index.to(hidden_states.device)].unsqueeze(0),)
 
     hook = base.get_output_embeddings().register_forward_pre_hook(keep_rows)
     try:

@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from peft import LoraConfig, PromptTuningConfig, get_peft_model
+from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from tiny_models import ARCHITECTURES, tiny_model
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -73,10 +73,10 @@ def answers(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def full_log_probs(model: nn.Module, token_ids: Tensor, first_position: int | None, temperature: float) -> Tensor:
-    """(T, V) log-probabilities after each of T unpadded tokens, with no selection of rows and no cache."""
+    """(T, V) log-probabilities after each of T unpadded tokens, with no selection of rows."""
     inputs = {} if first_position is None else {"position_ids": first_position + torch.arange(len(token_ids))[None]}
     logits = model(input_ids=token_ids[None], use_cache=False, **inputs).logits
-    return (logits[0].float() / temperature).log_softmax(-1)
+    return (logits[0, -len(token_ids) :].float() / temperature).log_softmax(-1)
 
 
 def oracle(model: nn.Module, batch: dict[str, Tensor], temperature: float = 1.0, positions: bool = True) -> Tensor:
@@ -432,10 +432,19 @@ def test_attention_without_a_mask_per_branch_is_refused(attention):
     assert attention in unsupported_reason(model)
 
 
-def test_prompt_tuning_is_refused():
-    config = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    model = get_peft_model(tiny_model("llama", vocab_size=VOCAB_SIZE), config)
-    assert "PROMPT_TUNING" in unsupported_reason(model)
+@pytest.mark.parametrize("config", [PromptTuningConfig, PrefixTuningConfig])
+def test_prompt_learning_is_refused_and_replayed(config):
+    model = tiny_model("llama", vocab_size=VOCAB_SIZE)
+    model = get_peft_model(model, config(task_type="CAUSAL_LM", num_virtual_tokens=3)).eval()
+    batch = ragged_batch()
+    # Left padding comes between virtual and real tokens and pushes them apart, as in TRL; the oracle has none.
+    batch["prompt_ids"], batch["prompt_mask"] = (
+        batch["prompt_ids"][:1].repeat(4, 1),
+        batch["prompt_mask"][:1].repeat(4, 1),
+    )
+    assert "before the prompt" in unsupported_reason(model)
+    expected = oracle(model, batch, positions=False)
+    torch.testing.assert_close(answer_log_probs(model, **batch, method="replay"), expected, **TOLERANCE)
 
 
 def test_gradient_checkpointing_is_named():
