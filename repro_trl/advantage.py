@@ -74,6 +74,26 @@ def reward_to_go(rewards: Tensor, mask: Tensor, ends: Tensor, length: int) -> Te
     return at_end[:, 1:].flip(1).cumsum(1).flip(1)
 
 
+def sequence_ratio_log_probs(log_probs: Tensor, old_log_probs: Tensor, mask: Tensor) -> Tensor:
+    """
+    Old log-probabilities that turn a loss on token ratios into GSPO-token (arXiv 2507.18071, §4.3).
+
+    With them exp(log_probs − result) is, at every token, the sequence's ratio s = exp(mean(log π − log π_old)), and
+    its gradient is s · ∇log π of that token alone.
+
+    Args:
+        log_probs: (B, T) of the policy, with gradient.
+        old_log_probs: (B, T) of the policy that wrote the tokens.
+        mask: (B, T) bool, tokens that count.
+
+    Returns:
+        (B, T), without gradient.
+    """
+    log_probs = log_probs.detach()
+    log_ratio = (log_probs - old_log_probs.detach()).masked_fill(~mask, 0.0)
+    return log_probs - log_ratio.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
 def gae(
     rewards: Tensor,
     values: Tensor,

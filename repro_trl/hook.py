@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .advantage import sequence_ratio_log_probs
+
 
 @dataclass
 class Rollout:
@@ -38,7 +40,14 @@ class AdvantageHook:
 
     TRL computes advantages inline while it generates and scores, and accepts per-token ones in its loss. This class
     calls TRL's methods, copies none, and replaces the advantages between the two; TRL's logged advantages follow.
+
+    With `importance_sampling_level="sequence"` TRL's gradient would average a completion's advantages away, because
+    all its tokens share one differentiable ratio; per-token advantages then take the form of GSPO-token (arXiv
+    2507.18071, §4.3): the same ratio, through which each token's gradient flows by itself.
     """
+
+    # The inputs of a loss in the GSPO-token form, while it is computed.
+    _gspo_token_inputs: dict[str, Any] | None = None
 
     def _compute_advantages(self, rollout: Rollout) -> Tensor:
         """
@@ -73,6 +82,26 @@ class AdvantageHook:
         # TRL keeps the rewards of single functions to itself; algorithms other than GRPO start from them.
         self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)
         return self._rewards_per_func
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if self.importance_sampling_level != "sequence" or inputs["advantages"].dim() == 1:
+            return super()._compute_loss(model, inputs)
+        self.importance_sampling_level, self._gspo_token_inputs = "token", dict(inputs)
+        try:
+            return super()._compute_loss(model, self._gspo_token_inputs)
+        finally:
+            self.importance_sampling_level, self._gspo_token_inputs = "sequence", None
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        log_probs, *rest = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        inputs = self._gspo_token_inputs
+        if inputs is not None:
+            # TRL reads the old log-probabilities after this call, and takes exp(new - old) as the ratio.
+            mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+            inputs["old_per_token_logps"] = sequence_ratio_log_probs(
+                log_probs, inputs.get("old_per_token_logps", log_probs), mask.bool()
+            )
+        return log_probs, *rest
 
     def _check_advantages(self, advantages: Tensor, completion_ids: Tensor) -> None:
         rows, length = completion_ids.shape

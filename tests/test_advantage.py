@@ -14,6 +14,7 @@ from repro_trl.advantage import (
     masked_whiten,
     normalize_rewards,
     reward_to_go,
+    sequence_ratio_log_probs,
 )
 from repro_trl.process_reward import process_rewards
 
@@ -273,3 +274,19 @@ def test_large_mean_loses_no_digits():
     shifted = (values + 4096) - 4096  # what float32 keeps of the values at that level
     # Half a unit in the last place of the mean is 2.4e-4; plain sums of squares would lose the variance.
     torch.testing.assert_close(masked_whiten(shifted + 4096, mask), masked_whiten(shifted, mask), atol=3e-4, rtol=0)
+
+
+def test_sequence_ratio_is_that_of_the_sequence_and_its_gradient_that_of_the_token():
+    torch.manual_seed(0)
+    log_probs = torch.randn(3, 5, requires_grad=True)
+    old = torch.randn(3, 5)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 1, 0], [0, 0, 0, 0, 0]]).bool()
+    ratio = torch.exp(log_probs - sequence_ratio_log_probs(log_probs, old, mask))
+    for row in range(3):
+        kept = mask[row].nonzero().flatten().tolist()
+        mean = sum((log_probs[row, t] - old[row, t]).item() for t in kept) / max(len(kept), 1)
+        for t in kept:
+            assert ratio[row, t].item() == pytest.approx(math.exp(mean), rel=1e-5)
+    weights = torch.randn(3, 5)
+    (ratio * weights * mask).sum().backward()
+    torch.testing.assert_close(log_probs.grad, (ratio * weights * mask).detach())

@@ -377,3 +377,38 @@ def test_saved_model_loads_and_its_card_names_method_and_paper(tmp_path, dataset
     assert torch.equal(torch.cat([p.flatten() for p in model.parameters()]), weights(trainer))
     card = (tmp_path / "README.md").read_text()
     assert "RePro GRPO" in card and "2512.01925" in card and "Rectifying LLM Thought from Lens of Optimization" in card
+
+
+class SpreadTrainer(AdvantageHook, GRPOTrainer):
+    """TRL's own advantages, repeated for every token."""
+
+    def _compute_advantages(self, rollout):
+        advantages = super()._compute_advantages(rollout)
+        return advantages.unsqueeze(1).expand(rollout.policy_mask.shape)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "luspo"])
+def test_equal_credit_per_token_is_plain_sequence_level_training(tmp_path, dataset, loss_type):
+    options = settings(
+        tmp_path, importance_sampling_level="sequence", loss_type=loss_type, num_iterations=3, max_steps=6
+    )
+    plain = train(GRPOTrainer, GRPOConfig(**options), dataset)
+    spread = train(SpreadTrainer, GRPOConfig(**options), dataset)
+    assert any(losses(plain))
+    torch.testing.assert_close(weights(spread), weights(plain), atol=1e-6, rtol=1e-5)
+
+
+def test_sequence_level_keeps_the_credit_of_single_tokens(tmp_path, dataset):
+    options = settings(tmp_path, importance_sampling_level="sequence", loss_type="grpo", num_iterations=2, max_steps=4)
+    spread = train(SpreadTrainer, GRPOConfig(**options), dataset)
+
+    class FirstHalf(SpreadTrainer):
+        def _compute_advantages(self, rollout):
+            advantages = super()._compute_advantages(rollout).clone()
+            length = advantages.shape[1]
+            advantages[:, : length // 2] *= 2  # a tilt whose mean over the tokens is that of SpreadTrainer
+            advantages[:, length // 2 :] *= 0
+            return advantages
+
+    tilted = train(FirstHalf, GRPOConfig(**options), dataset)
+    assert not torch.allclose(weights(tilted), weights(spread), atol=1e-5)
