@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import logging
 import os
 from typing import Any
 
@@ -23,6 +24,8 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel, Train
 from trl.trainer.utils import create_model_from_path, disable_dropout_in_model
 
 from ..config import PPOConfig
+
+logger = logging.getLogger(__name__)
 
 ADAPTER_FOLDER = "adapter"
 OPTIMIZER_FILE, SCHEDULER_FILE = "optimizer.pt", "scheduler.pt"
@@ -244,6 +247,13 @@ class Critic:
 
     # ---------------------------------------------------------------------------------------------------- checkpoints
 
+    @property
+    def _is_zero3(self) -> bool:
+        state = self.accelerator.state
+        return (
+            self.accelerator.distributed_type == DistributedType.DEEPSPEED and state.deepspeed_plugin.zero_stage == 3
+        )
+
     def weights_folder(self, folder: str) -> str:
         """Where in `folder` the weights are: there, or for a critic with an adapter one level below."""
         # Right in a checkpoint's `critic/`, transformers would take it for another adapter of the policy.
@@ -251,6 +261,12 @@ class Critic:
 
     def save_pretrained(self, folder: str) -> None:
         """Save the model as transformers and PEFT load it. All processes must call it."""
+        if self._is_zero3 and not self.wrapped.zero_gather_16bit_weights_on_model_save():
+            logger.warning(
+                "The critic is saved as DeepSpeed shards: stage3_gather_16bit_weights_on_model_save is false."
+            )
+            self.wrapped.save_checkpoint(folder)
+            return
         folder = self.weights_folder(folder)
         state_dict = self.accelerator.get_state_dict(self.model if self.wrapped is None else self.wrapped)
         self.model.save_pretrained(folder, state_dict=state_dict, is_main_process=self.args.should_save)
@@ -260,7 +276,7 @@ class Critic:
         accelerator = self.accelerator
         os.makedirs(folder, exist_ok=True)
         if accelerator.distributed_type == DistributedType.DEEPSPEED:
-            self.wrapped.save_checkpoint(folder)
+            self.wrapped.save_checkpoint(folder, exclude_frozen_parameters=is_peft_model(self.model))
         elif accelerator.distributed_type == DistributedType.FSDP:
             plugin = accelerator.state.fsdp_plugin
             save_fsdp_model(plugin, accelerator, self.wrapped, folder)
@@ -276,7 +292,7 @@ class Critic:
         if not os.path.isfile(os.path.join(folder, SCHEDULER_FILE)):
             raise ValueError(f"{folder} holds no state of the critic's optimizer: it was saved with save_only_model.")
         if accelerator.distributed_type == DistributedType.DEEPSPEED:
-            self.wrapped.load_checkpoint(folder)
+            self.wrapped.load_checkpoint(folder, load_module_strict=not is_peft_model(self.model))
         elif accelerator.distributed_type == DistributedType.FSDP:
             plugin = accelerator.state.fsdp_plugin
             load_fsdp_model(plugin, accelerator, self.wrapped, folder)
