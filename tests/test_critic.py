@@ -7,8 +7,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from peft import AutoPeftModelForTokenClassification, LoraConfig
-from pocket.make import make_tokenizer
+from pocket import task
 from tiny_models import tiny_model
+from tiny_policy import save_tiny_policy
 from transformers import AutoModelForTokenClassification
 from trl import GRPOConfig
 
@@ -197,11 +198,7 @@ def count_reward(prompts, completions, **kwargs):
 
 
 def test_explained_variance_rises_where_the_prompt_decides_the_return(tmp_path):
-    from pocket import task
-
-    tokenizer = make_tokenizer()
-    tiny_model("qwen3", vocab_size=len(tokenizer), initializer_range=0.05).save_pretrained(tmp_path / "policy")
-    tokenizer.save_pretrained(tmp_path / "policy")
+    policy = save_tiny_policy(tmp_path / "policy", initializer_range=0.05)
     args = config(
         tmp_path,
         per_device_train_batch_size=32,
@@ -214,7 +211,7 @@ def test_explained_variance_rises_where_the_prompt_decides_the_return(tmp_path):
         save_strategy="no",
         disable_tqdm=True,
     )
-    trainer = PPOTrainer(str(tmp_path / "policy"), count_reward, args, task.train_dataset(size=512))
+    trainer = PPOTrainer(policy, count_reward, args, task.train_dataset(size=512))
     trainer.train()
     explained = [entry["critic/explained_variance"] for entry in trainer.state.log_history if "loss" in entry]
     assert explained[0] < 0.2

@@ -7,9 +7,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from pocket import task
-from pocket.make import make_tokenizer
 from ranks import run_ranks
-from tiny_models import tiny_model
+from tiny_policy import save_tiny_policy
 from transformers import AutoModelForCausalLM
 
 from repro_trl import (
@@ -23,11 +22,7 @@ from repro_trl.trainers.token_reward import TokenRewardHook
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("policy"))
-    tokenizer = make_tokenizer()
-    tiny_model("qwen3", vocab_size=len(tokenizer)).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
+    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="module")
