@@ -179,11 +179,6 @@ class TokenRewardConfig(GRPOConfig):
     def __post_init__(self) -> None:
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"gamma={self.gamma!r}: give a number in [0, 1].")
-        if self.importance_sampling_level != "token":
-            raise ValueError(
-                f"importance_sampling_level={self.importance_sampling_level!r}: advantages differ from token to "
-                "token, and a ratio per sequence would average them away. Use 'token'."
-            )
         if self.num_generations < 1:
             raise ValueError(f"num_generations={self.num_generations!r}: give an integer >= 1.")
         # GRPO compares the completions of one prompt; these algorithms need no second one.

@@ -76,17 +76,21 @@ def run_ranks(function: Callable[..., Any], folder: Path, *args: Any, world_size
         receivers.append(receiver)
         processes.append(process)
     try:
-        results = []
+        results, errors = [], []
         for rank, receiver in enumerate(receivers):
-            if not receiver.poll(TIMEOUT):
-                pytest.fail(f"rank {rank} gave no answer in {TIMEOUT} s: a deadlock between processes?")
+            if not receiver.poll(1 if errors else TIMEOUT):
+                errors.append(f"rank {rank} gave no answer in {TIMEOUT} s: a deadlock between processes?")
+                continue
             try:
                 error, result = receiver.recv()
             except EOFError:
-                pytest.fail(f"rank {rank} died:\n{(folder / f'rank{rank}.log').read_text()[-4000:]}")
-            if error is not None:
-                pytest.fail(f"rank {rank}:\n{error}")
-            results.append(result)
+                error = f"died:\n{(folder / f'rank{rank}.log').read_text()[-4000:]}"
+            if error is None:
+                results.append(result)
+            else:
+                errors.append(f"rank {rank} {error}")
+        if errors:
+            pytest.fail("\n".join(errors))
         return results
     finally:
         for process in processes:

@@ -358,7 +358,7 @@ def test_several_processes_train_save_and_resume(tmp_path, policy, backend):
 
 
 @pytest.mark.distributed
-@pytest.mark.parametrize("backend", ["ddp", "zero2", "zero3"])
+@pytest.mark.parametrize("backend", ["ddp", "zero2", "zero3", "fsdp2"])
 def test_several_processes_with_adapters(tmp_path, policy, backend):
     whole = run_ranks(_train_rank, tmp_path, policy, tmp_path / "a", backend, None, True, backend=backend)
     resumed = run_ranks(

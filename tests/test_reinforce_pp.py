@@ -192,7 +192,6 @@ def test_plain_trl_config_gets_the_defaults_of_repro_and_of_the_algorithm(tmp_pa
         ({"use_group_baseline": True, "num_generations": 1}, "use_group_baseline=True with num_generations=1"),
         ({"num_generations": 0}, "num_generations=0"),
         ({"gamma": 1.5}, "gamma=1.5"),
-        ({"importance_sampling_level": "sequence"}, "importance_sampling_level='sequence'"),
         ({"num_generations": 3}, "divisible by num_generations"),
     ],
 )

@@ -269,7 +269,8 @@ class Critic:
             return
         folder = self.weights_folder(folder)
         state_dict = self.accelerator.get_state_dict(self.model if self.wrapped is None else self.wrapped)
-        self.model.save_pretrained(folder, state_dict=state_dict, is_main_process=self.args.should_save)
+        if self.args.should_save:  # only there is the state complete
+            self.model.save_pretrained(folder, state_dict=state_dict)
 
     def save_state(self, folder: str) -> None:
         """Save what, beside the model, an exact continuation needs. All processes must call it."""
