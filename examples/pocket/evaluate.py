@@ -1,0 +1,100 @@
+"""Held-out accuracy, thinking length and backtracks of a policy: what the before/after table shows."""
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .task import DELIMITER, THINK_END, accuracy_reward
+
+BACKTRACK = re.compile(
+    r"\b(wait|check again|double-check|re-?check|let me check|start over|hold on|on second thought|actually)\b",
+    re.IGNORECASE,
+)
+"""The phrases that mark a segment as a backtrack."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over the completions of one evaluation."""
+
+    accuracy: float
+    """Share that the reward function scores above 0.5."""
+    thinking_tokens: float
+    """Tokens before `</think>`; all of them in a completion without it."""
+    backtracks: float
+    """Segments of the thought with a phrase of `BACKTRACK` in them, per completion."""
+    truncated: float
+    """Share without an end-of-sequence token within the limit."""
+
+
+def thought_of(completion: str) -> str:
+    """The text before `</think>`, or all of it."""
+    return completion.split(THINK_END, 1)[0]
+
+
+def count_backtracks(completion: str) -> int:
+    """Segments of the thought that hold a phrase of `BACKTRACK`; two phrases in one segment count once."""
+    return sum(BACKTRACK.search(segment) is not None for segment in thought_of(completion).split(DELIMITER))
+
+
+@torch.no_grad()
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    reward_function: Callable[..., list[float]] = accuracy_reward,
+    batch_size: int = 128,
+    max_new_tokens: int = 160,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Evaluation:
+    """Sample one completion for each row of `dataset` (columns `prompt`, conversational, and `solution`).
+
+    The random state of the caller is left as it was; the model comes back in the mode it had. Temperature 0 is greedy.
+    """
+    was_training = model.training
+    model.eval()
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
+    completions: list[str] = []
+    truncated = 0
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for start in range(0, len(dataset), batch_size):
+            inputs = tokenizer.apply_chat_template(
+                dataset[start : start + batch_size]["prompt"],
+                add_generation_prompt=True,
+                return_dict=True,
+                return_tensors="pt",
+                padding=True,
+                padding_side="left",
+            ).to(model.device)
+            output = model.generate(**inputs, max_new_tokens=max_new_tokens, **(sampling or {"do_sample": False}))
+            ids = output[:, inputs["input_ids"].shape[1] :]
+            truncated += int((ids != tokenizer.eos_token_id).all(dim=1).sum())
+            completions += tokenizer.batch_decode(ids, skip_special_tokens=True)
+    model.train(was_training)
+
+    messages = [[{"role": "assistant", "content": completion}] for completion in completions]
+    rewards = reward_function(completions=messages, solution=dataset["solution"])
+    thoughts = [thought_of(completion) for completion in completions]
+    lengths = [len(ids) for ids in tokenizer(thoughts, add_special_tokens=False)["input_ids"]]
+    return Evaluation(
+        accuracy=sum(reward > 0.5 for reward in rewards) / len(completions),
+        thinking_tokens=sum(lengths) / len(completions),
+        backtracks=sum(map(count_backtracks, completions)) / len(completions),
+        truncated=truncated / len(completions),
+    )
+
+
+def format_table(rows: dict[str, Evaluation]) -> str:
+    """A text table with one line per evaluation, for example `{"before": …, "after": …}`."""
+    head = f"{'':12}{'accuracy':>10}{'thinking tokens':>18}{'backtracks':>13}{'truncated':>12}"
+    lines = [
+        f"{name:12}{e.accuracy:>10.3f}{e.thinking_tokens:>18.1f}{e.backtracks:>13.2f}{e.truncated:>12.3f}"
+        for name, e in rows.items()
+    ]
+    return "\n".join([head, *lines])
