@@ -61,10 +61,13 @@ def load_value_model(policy_name_or_path: str, args: PPOConfig, peft_config: Any
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
     if peft_config is not None:
-        from peft import TaskType, get_peft_model
+        from peft import LoraConfig, TaskType, get_peft_model
 
         peft_config = copy.deepcopy(peft_config)
         peft_config.task_type = TaskType.TOKEN_CLS
+        if isinstance(peft_config, LoraConfig) and peft_config.target_modules == "all-linear":
+            # PEFT would put an adapter on the head as well, which it is told to train in full.
+            peft_config.exclude_modules = ["score", "classifier"]
         if args.gradient_checkpointing:
             model.enable_input_require_grads()
         model = get_peft_model(model, peft_config)

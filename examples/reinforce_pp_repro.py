@@ -1,0 +1,77 @@
+"""
+REINFORCE++ with RePro: no critic, advantages normalised over the whole batch, a process advantage on every token.
+
+On a laptop, without GPU or network, a small reasoning model from this repository, in minutes:
+
+    accelerate launch examples/reinforce_pp_repro.py
+
+A Hub model on a Hub dataset, or on a local json, jsonl or parquet file:
+
+    accelerate launch examples/reinforce_pp_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
+
+REINFORCE++ Baseline, which subtracts the mean reward of a prompt's completions:
+
+    accelerate launch examples/reinforce_pp_repro.py --config examples/configs/pocket_reinforce_pp.yaml \\
+        --use_group_baseline true
+
+The paper's hyperparameters on one node (see the comments in the config for what differs from the paper):
+
+    accelerate launch examples/reinforce_pp_repro.py \\
+        --config examples/configs/r1_distill_qwen_1.5b_reinforce_pp.yaml
+
+Every field of `ReproReinforcePlusPlusConfig`, `ModelConfig` and `ReproScriptArguments` is an argument; `--help` lists
+them.
+"""
+
+import sys
+
+from common import (
+    ReproScriptArguments,
+    before_after_table,
+    config_arguments,
+    load_problems,
+    load_tokenizer,
+    make_reward,
+    set_model_arguments,
+    show_progress,
+)
+from trl import ModelConfig, TrlParser, get_peft_config
+
+from repro_trl import ReproReinforcePlusPlusConfig, ReproReinforcePlusPlusTrainer
+
+
+def main(
+    script_args: ReproScriptArguments, training_args: ReproReinforcePlusPlusConfig, model_args: ModelConfig
+) -> None:
+    set_model_arguments(training_args, model_args)
+    tokenizer = load_tokenizer(training_args, model_args)
+    train_dataset, eval_dataset = load_problems(script_args, training_args, tokenizer)
+    training_args.eval_on_start = eval_dataset is not None
+
+    trainer = ReproReinforcePlusPlusTrainer(
+        model=model_args.model_name_or_path,
+        reward_funcs=make_reward(tokenizer, training_args),
+        args=training_args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model_args),
+    )
+    show_progress(trainer)
+    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+    trainer.save_model(training_args.output_dir)
+    trainer.create_model_card(dataset_name=script_args.dataset_name)
+
+    if eval_dataset is not None:
+        trainer.evaluate()
+        trainer.accelerator.print("\n" + before_after_table(trainer))
+    trainer.accelerator.print(f"\nModel, tokenizer and card are in {training_args.output_dir}")
+    if training_args.push_to_hub:
+        trainer.push_to_hub(dataset_name=script_args.dataset_name)
+    trainer.end()
+
+
+if __name__ == "__main__":
+    parser = TrlParser((ReproScriptArguments, ReproReinforcePlusPlusConfig, ModelConfig))
+    arguments = config_arguments(sys.argv[1:], default_config="pocket_reinforce_pp.yaml")
+    main(*parser.parse_args_and_config(arguments, fail_with_unknown_args=True))
