@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,14 +16,26 @@ from trl.trainer.utils import get_config_model_id
 from .advantage import normalize_rewards, reward_to_go
 from .answers import answer_text, extract_answer
 from .boundaries import find_segment_starts
-from .branch_attention import unsupported_reason
+from .branch_attention import unsupported_reason, unwrap
 from .config import ReproConfigMixin
 from .hook import Rollout
 from .process_reward import magnitude_score, process_rewards, stability_score
-from .scoring import AnswerTokens, ScoringRow, encode_answer, has_think_end, prefix_after_marker, score_rows
+from .scoring import (
+    AnswerTokens,
+    ScoringRow,
+    encode_answer,
+    has_think_end,
+    masked_attention,
+    method_difference,
+    prefix_after_marker,
+    score_rows,
+)
 from .trace import ScoredRollouts
 
 logger = logging.getLogger(__name__)
+
+# Largest |ΔJ| / (1 + |J|) between both methods that counts as rounding, for models computed in 32 and in 16 bits.
+_TOLERANCE_32_BIT, _TOLERANCE_16_BIT = 1e-3, 5e-2
 
 REPRO_PAPER = {
     "title": "Rectifying LLM Thought from Lens of Optimization",
@@ -73,6 +86,7 @@ class ReproMixin:
         self._answer_fn = answer_fn
         self._check_dataset()
         self._repro_method = self._choose_method()
+        self._is_method_proven = self._repro_method == "replay" or self.args.repro_method == "shared"
         self._answer_cache: dict[str, tuple[AnswerTokens, AnswerTokens]] = {}
 
     # ------------------------------------------------------------------------------------------------ start-up checks
@@ -92,15 +106,33 @@ class ReproMixin:
 
     def _choose_method(self) -> str:
         method = self.args.repro_method
-        reason = unsupported_reason(self.model)
         if self.args.repro_alpha == 0 or method == "replay":
             return "replay"
+        with masked_attention(self.model):
+            reason = unsupported_reason(self.model)
         if reason is None:
             return "shared"
         if method == "shared":
             raise ValueError(f"repro_method='shared' is not exact for this model: {reason}. Use 'replay' or 'auto'.")
-        logger.warning("repro_method='auto' takes the slower 'replay': %s.", reason)
+        self._warn_of_replay(reason)
         return "replay"
+
+    def _warn_of_replay(self, reason: str) -> None:
+        if self.accelerator.is_main_process:
+            logger.warning("repro_method='auto' takes the slower 'replay': %s.", reason)
+
+    def _prove_shared(self, batch: dict[str, Any], rows: list[ScoringRow], num_boundaries: int) -> None:
+        """Compare both methods on one row of every process, once; what the model's settings promise may not hold."""
+        row = max(rows, key=lambda row: len(row.starts), default=self._idle_row())
+        difference = method_difference(self.model, batch, row, self.args.repro_top_k, num_boundaries, self.temperature)
+        # What an idle process computes takes part in the forwards, not in the verdict.
+        local = torch.tensor([difference if rows else 0.0], device=batch["completion_ids"].device)
+        difference = self.accelerator.gather(local).max().item()
+        half = self.accelerator.mixed_precision in {"fp16", "bf16"} or unwrap(self.model).dtype.itemsize < 4
+        if difference > (_TOLERANCE_16_BIT if half else _TOLERANCE_32_BIT):
+            self._repro_method = "replay"
+            self._warn_of_replay(f"on this model 'shared' differs from it by {difference:.2g} nats per token")
+        self._is_method_proven = True
 
     def _set_signature_columns_if_needed(self) -> None:
         # With `remove_unused_columns=True`, TRL keeps only what it reads itself.
@@ -198,19 +230,24 @@ class ReproMixin:
         boundary_mask = torch.zeros(count, num_boundaries, dtype=torch.bool, device=device)
         objective = torch.zeros(count, num_boundaries, device=device)
         rows = sorted(rows, key=lambda row: row.end)  # completions of like length share a micro-batch
-        with disable_gradient_checkpointing(self.model, args.gradient_checkpointing_kwargs):
+        with (
+            disable_gradient_checkpointing(self.model, args.gradient_checkpointing_kwargs),
+            masked_attention(self.model) if self._repro_method == "shared" else nullcontext(),
+            self.accelerator.autocast(),
+        ):
+            if num_micro_batches > 0 and not self._is_method_proven:
+                self._prove_shared(batch, rows, num_boundaries)
             for first in range(0, num_micro_batches * micro_batch_size, micro_batch_size):
                 micro_batch = rows[first : first + micro_batch_size]
-                with self.accelerator.autocast():
-                    results = score_rows(
-                        self.model,
-                        batch,
-                        micro_batch or [self._idle_row()],
-                        args.repro_top_k,
-                        num_boundaries,
-                        self.temperature,
-                        self._repro_method,
-                    )
+                results = score_rows(
+                    self.model,
+                    batch,
+                    micro_batch or [self._idle_row()],
+                    args.repro_top_k,
+                    num_boundaries,
+                    self.temperature,
+                    self._repro_method,
+                )
                 index = torch.tensor([row.index for row in micro_batch], dtype=torch.long, device=device)
                 for target, result in zip((boundaries, boundary_mask, objective), results, strict=True):
                     target[index] = result[: len(micro_batch)]

@@ -1,12 +1,17 @@
 """From a micro-batch of rollouts to the boundaries of each and the objective J at every one."""
 
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from .boundaries import select_boundaries
+from .branch_attention import unwrap
 from .objective import branch_pass, prefix_pass, replay
 
 
@@ -57,6 +62,48 @@ def has_think_end(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int],
     return end < len(completion_ids) or think_end in tokenizer.decode(
         completion_ids[-len(think_end.encode()) :], clean_up_tokenization_spaces=False
     )
+
+
+@contextmanager
+def masked_attention(model: nn.Module) -> Iterator[None]:
+    """
+    Let sdpa stand in for flash and flex attention, which compute the same but take no mask per branch (METHOD §8).
+
+    Attention of any other kind stays as it is.
+    """
+    base = unwrap(model)
+    base = base.get_base_model() if is_peft_model(base) else base
+    chosen = base.config.get_text_config()._attn_implementation
+    if "flash" not in chosen and chosen != "flex_attention":
+        yield
+        return
+    base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(chosen)
+
+
+def method_difference(
+    model: nn.Module,
+    batch: dict[str, Tensor],
+    row: ScoringRow,
+    top_k: int,
+    num_boundaries: int,
+    temperature: float = 1.0,
+) -> float:
+    """
+    How far "shared" is from "replay" for one completion: the largest |ΔJ| / (1 + |J|) over its boundaries.
+
+    Arguments are those of `score_rows`, which is called once with each method.
+    """
+    arguments = (top_k, num_boundaries, temperature)
+    boundaries, mask, shared = score_rows(model, batch, [row], *arguments, method="shared")
+    # Entropies that nearly tie may choose other boundaries in the second pass, which says nothing about J.
+    starts = boundaries[mask].tolist()[1:-1]
+    _, _, replayed = score_rows(model, batch, [dataclasses.replace(row, starts=starts)], *arguments, method="replay")
+    difference = (shared - replayed).abs() / (1 + replayed.abs())
+    return difference[mask].nan_to_num(nan=0.0).max().item()
 
 
 def score_rows(

@@ -4,15 +4,19 @@ import math
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from pocket import task
 from pocket.make import make_tokenizer
 from tiny_models import tiny_model
 from tiny_policy import save_tiny_policy
 from tiny_runs import CheckedTrainer, losses, settings, token_reward, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from repro_trl import ReproGRPOConfig
+from repro_trl.objective import branch_pass
+from repro_trl.scoring import method_difference
 
 
 @pytest.fixture(scope="module")
@@ -487,3 +491,54 @@ def test_hub_card_and_tags(tmp_path, policy, dataset):
     card = (tmp_path / "README.md").read_text()
     for word in ("repro", "grpo", "mine", "2512.01925"):
         assert word in card
+
+
+# ---------------------------------------------------------------------------------------------------------------- auto
+
+
+def test_auto_proves_the_shared_method_once(tmp_path, policy, dataset, monkeypatch, caplog):
+    compared = []
+    monkeypatch.setattr(
+        "repro_trl.mixin.method_difference", lambda *args: compared.append(method_difference(*args)) or compared[-1]
+    )
+    trainer = train(policy, dataset, tmp_path)
+    assert trainer._repro_method == "shared" and len(compared) == 1 and compared[0] < 1e-5
+    assert "replay" not in caplog.text
+
+
+def test_auto_falls_back_where_the_shared_method_is_wrong(tmp_path, policy, dataset, monkeypatch, caplog):
+    def wrong(*args, **kwargs):
+        return branch_pass(*args, **kwargs) * 1.01
+
+    monkeypatch.setattr("repro_trl.scoring.branch_pass", wrong)
+    replayed = train(policy, dataset, tmp_path, repro_method="replay")
+    assert "takes the slower 'replay'" not in caplog.text
+    trainer = train(policy, dataset, tmp_path)
+    assert trainer._repro_method == "replay"
+    assert caplog.text.count("takes the slower 'replay': on this model 'shared' differs") == 1
+    assert losses(trainer) == losses(replayed)
+
+
+def test_auto_names_the_reason_for_replay_once(tmp_path, policy, dataset, caplog):
+    prompt_tuning = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    trainer = train(policy, dataset, tmp_path, model_args={"peft_config": prompt_tuning})
+    assert trainer._repro_method == "replay"
+    assert caplog.text.count("takes the slower 'replay': PEFT's PROMPT_TUNING puts tokens of its own") == 1
+    with pytest.raises(ValueError, match="repro_method='shared' is not exact for this model"):
+        train(policy, dataset, tmp_path, model_args={"peft_config": prompt_tuning}, repro_method="shared", max_steps=1)
+
+
+def test_attention_without_masks_makes_way_while_scoring(tmp_path, policy, dataset, monkeypatch, caplog):
+    shapes = set()
+
+    def causal(module, query, key, value, attention_mask, **kwargs):
+        shapes.add(None if attention_mask is None else attention_mask.dim())
+        return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, None, is_causal=True, **kwargs)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flex_attention", causal)
+    monkeypatch.setitem(ALL_MASK_ATTENTION_FUNCTIONS, "flex_attention", lambda *args, **kwargs: None)
+    model = AutoModelForCausalLM.from_pretrained(policy, attn_implementation="flex_attention")
+    trainer = train(model, dataset, tmp_path, model_args={"processing_class": AutoTokenizer.from_pretrained(policy)})
+    assert trainer._repro_method == "shared" and "replay" not in caplog.text
+    assert model.config._attn_implementation == "flex_attention"
+    assert shapes == {None}
