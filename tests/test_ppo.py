@@ -211,6 +211,21 @@ def test_policy_waits_for_the_critic(tmp_path, policy, dataset):
     assert not torch.equal(weights(trainer.model), start)
 
 
+def test_reward_rises(tmp_path, policy):
+    def even_share(completion_ids, **kwargs):
+        return [sum(token % 2 == 0 for token in ids) / 24 for ids in completion_ids]
+
+    config = PPOConfig(
+        **settings(tmp_path, per_device_train_batch_size=32, num_generations=1, max_steps=24),
+        lr_scheduler_type="constant",
+        critic_warmup_steps=2,
+    )
+    config.learning_rate = config.critic_learning_rate = 3e-3
+    trainer = train(PPOTrainer, config, policy, task.train_dataset(size=512), even_share)
+    rewards = [reward for (reward,) in logged(trainer, "reward")]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1
+
+
 def test_completions_without_a_reward_teach_nothing(tmp_path, policy, dataset):
     def reward(completion_ids, **kwargs):
         return [None if i % 4 == 0 else float(i) for i, _ in enumerate(completion_ids)]

@@ -186,6 +186,33 @@ def test_plain_trl_config_gets_the_defaults_of_repro_and_of_the_algorithm(tmp_pa
         ReinforcePlusPlusTrainer(policy, length_reward, GRPOConfig(**settings(tmp_path)), dataset)
 
 
+def test_sequence_ratios_take_token_advantages(tmp_path, policy, dataset):
+    runs = {}
+    for level in ("token", "sequence"):
+        config = ReinforcePlusPlusConfig(
+            **settings(tmp_path / level, num_iterations=2, max_steps=4, beta=0.1, importance_sampling_level=level)
+        )
+        runs[level] = train(ReinforcePlusPlusTrainer, config, policy, dataset)
+        assert runs[level].importance_sampling_level == level and runs[level].beta == 0.1
+    assert losses(runs["sequence"])[0] == pytest.approx(losses(runs["token"])[0], abs=1e-6)
+    assert not torch.equal(weights(runs["sequence"]), weights(runs["token"]))
+
+
+def even_share(completion_ids, **kwargs):
+    return [sum(token % 2 == 0 for token in ids) / 24 for ids in completion_ids]
+
+
+@pytest.mark.parametrize("variant", [{"num_generations": 1}, {"use_group_baseline": True}], ids=["plain", "baseline"])
+def test_reward_rises(tmp_path, policy, variant):
+    config = ReinforcePlusPlusConfig(
+        **settings(tmp_path, per_device_train_batch_size=32, max_steps=16, lr_scheduler_type="constant", **variant)
+    )
+    config.learning_rate = 3e-3
+    trainer = train(ReinforcePlusPlusTrainer, config, policy, task.train_dataset(size=512), even_share)
+    rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
+    assert sum(rewards[-3:]) / 3 > sum(rewards[:3]) / 3 + 0.1
+
+
 @pytest.mark.parametrize(
     "overrides, message",
     [
