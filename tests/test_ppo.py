@@ -278,6 +278,14 @@ def test_resume_is_exact(tmp_path, policy, dataset, adapters):
     assert torch.equal(weights(resumed.critic.model), weights(whole.critic.model))
 
 
+def test_second_training_goes_on_with_the_same_critic(tmp_path, policy, dataset):
+    trainer = train(PPOTrainer, PPOConfig(**settings(tmp_path)), policy, dataset)
+    optimizer, before = trainer.critic.optimizer, weights(trainer.critic.model)
+    trainer.train()
+    assert trainer.critic.optimizer is optimizer and not torch.equal(weights(trainer.critic.model), before)
+    assert logged(trainer, "critic/learning_rate") == [(1e-3,), (5e-4,)]
+
+
 def test_checkpoint_without_a_critic_is_named(tmp_path, policy, dataset):
     config = PPOConfig(**settings(tmp_path, save_strategy="steps", save_steps=1))
     train(PPOTrainer, config, policy, dataset)

@@ -125,29 +125,34 @@ class Critic:
             max_steps: optimizer steps of the whole training.
             decay_parameters: names of the parameters with weight decay.
         """
-        args, accelerator = self.args, self.accelerator
-        optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(args, self.model)
-        trained = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
-        decayed = set(decay_parameters)
-        groups = [
-            {"params": [weight for name, weight in trained if (name in decayed) == decays], "weight_decay": decay}
-            for decays, decay in ((True, args.weight_decay), (False, 0.0))
-        ]
-        optimizer = optimizer_class(groups, **{**settings, "lr": args.critic_learning_rate})
-        if accelerator.distributed_type == DistributedType.DEEPSPEED:
-            self.wrapped, optimizer = self._prepare_deepspeed(optimizer)
-        else:
-            self.wrapped, optimizer = accelerator.prepare(self.model, optimizer)
-        if accelerator.distributed_type == DistributedType.FSDP:
-            self.model = self.wrapped
-        self.optimizer = optimizer
+        if self.wrapped is None:  # a second `train()` goes on with model and optimizer, as with the policy's
+            optimizer = self._make_optimizer(set(decay_parameters))
+            if self.accelerator.distributed_type == DistributedType.DEEPSPEED:
+                self.wrapped, self.optimizer = self._prepare_deepspeed(optimizer)
+            else:
+                self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+            if self.accelerator.distributed_type == DistributedType.FSDP:
+                self.model = self.wrapped
+        args = self.args
         self.scheduler = get_scheduler(
             args.lr_scheduler_type,
-            optimizer=optimizer,
+            optimizer=self.optimizer,
             num_warmup_steps=args.get_warmup_steps(max_steps),
             num_training_steps=max_steps,
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,
         )
+
+    def _make_optimizer(self, decayed: set[str]) -> torch.optim.Optimizer:
+        optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(self.args, self.model)
+        trained = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
+        groups = [
+            {
+                "params": [weight for name, weight in trained if (name in decayed) == decays],
+                "weight_decay": decay,
+            }
+            for decays, decay in ((True, self.args.weight_decay), (False, 0.0))
+        ]
+        return optimizer_class(groups, **{**settings, "lr": self.args.critic_learning_rate})
 
     def _prepare_deepspeed(self, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         # Accelerate ties one engine to one accelerator, so the second is made here, from the policy's configuration.
