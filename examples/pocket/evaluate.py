@@ -1,20 +1,15 @@
 """Held-out accuracy, thinking length and backtracks of a policy: what the before/after table shows."""
 
-import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .task import DELIMITER, THINK_END, accuracy_reward
+from repro_trl.thinking import count_backtracks, thinking_text
 
-BACKTRACK = re.compile(
-    r"\b(wait|check again|double-check|re-?check|let me check|start over|hold on|on second thought|actually)\b",
-    re.IGNORECASE,
-)
-"""The phrases that mark a segment as a backtrack."""
+from .task import DELIMITER, THINK_END, accuracy_reward
 
 
 @dataclass(frozen=True)
@@ -26,19 +21,9 @@ class Evaluation:
     thinking_tokens: float
     """Tokens before `</think>`; all of them in a completion without it."""
     backtracks: float
-    """Segments of the thought with a phrase of `BACKTRACK` in them, per completion."""
+    """Segments of the thought with a phrase of `repro_trl.thinking.BACKTRACK` in them, per completion."""
     truncated: float
     """Share without an end-of-sequence token within the limit."""
-
-
-def thought_of(completion: str) -> str:
-    """The text before `</think>`, or all of it."""
-    return completion.split(THINK_END, 1)[0]
-
-
-def count_backtracks(completion: str) -> int:
-    """Segments of the thought that hold a phrase of `BACKTRACK`; two phrases in one segment count once."""
-    return sum(BACKTRACK.search(segment) is not None for segment in thought_of(completion).split(DELIMITER))
 
 
 @torch.no_grad()
@@ -80,12 +65,13 @@ def evaluate(
 
     messages = [[{"role": "assistant", "content": completion}] for completion in completions]
     rewards = reward_function(completions=messages, solution=dataset["solution"])
-    thoughts = [thought_of(completion) for completion in completions]
+    thoughts = [thinking_text(completion, THINK_END) for completion in completions]
     lengths = [len(ids) for ids in tokenizer(thoughts, add_special_tokens=False)["input_ids"]]
     return Evaluation(
         accuracy=sum(reward > 0.5 for reward in rewards) / len(completions),
         thinking_tokens=sum(lengths) / len(completions),
-        backtracks=sum(map(count_backtracks, completions)) / len(completions),
+        backtracks=sum(count_backtracks(completion, DELIMITER, THINK_END) for completion in completions)
+        / len(completions),
         truncated=truncated / len(completions),
     )
 

@@ -29,7 +29,8 @@ MAX_LENGTH = 256
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n<think>\\n' }}{% endif %}"
 )
 
@@ -44,7 +45,8 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    texts = [next(problems(SEED, held_out=False)).text, "A: B: C: D: E:  =  \n\n\\boxed{", *FILLERS, *RECHECKS, RESTART]
+    problem = next(problems(SEED, held_out=False)).text
+    texts = [problem, "A: B: C: D: E:  =  \n\n\\boxed{", *FILLERS, *RECHECKS, RESTART]
     trainer = trainers.BpeTrainer(
         vocab_size=1024,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),

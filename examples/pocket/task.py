@@ -91,7 +91,7 @@ def _result(item: str) -> int:
 
 
 def make_problem(rng: random.Random) -> Problem:
-    """One problem; results are uniform over 0..9 (1..9 for the first), so nothing can be guessed from the prompt's form."""
+    """One problem; results are uniform over 0..9 (1..9 for the first)."""
     items = []
     for index in range(rng.randint(MIN_ITEMS, MAX_ITEMS)):
         result = rng.randint(0 if index else 1, 9)
@@ -137,8 +137,8 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
     """A thought and the answer drawn from it.
 
     Returns: the segments, each ending with `DELIMITER`; and the text that follows them, which closes the thought and
-    gives the answer (the end-of-sequence token is the caller's). The answer repeats what the thought wrote last for each
-    sum; only a thought broken off early has to guess.
+    gives the answer (the end-of-sequence token is the caller's). The answer repeats what the thought wrote last for
+    each sum; only a thought broken off early has to guess.
     """
     clean = rng.random() < style.clean
     segments: list[str] = []
