@@ -40,9 +40,9 @@ def test_the_tokenizer_gives_every_text_back(tokenizer):
 
 def test_digits_delimiter_and_marker_are_one_token_each(tokenizer):
     for text in [*"0123456789", task.DELIMITER, task.THINK_END, "\\boxed{", "}"]:
-        assert len(tokenizer(f"{text}", add_special_tokens=False)["input_ids"]) == 1, text
+        assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) == 1, text
     ids = tokenizer("\\boxed{70412}", add_special_tokens=False)["input_ids"]
-    assert tokenizer.batch_decode(ids) == ["\\boxed{", *"70412", "}"]
+    assert [tokenizer.decode([token]) for token in ids] == ["\\boxed{", *"70412", "}"]
     # Decoding for reward functions drops special tokens; the marker must survive that.
     assert tokenizer.decode(tokenizer("x</think>y")["input_ids"], skip_special_tokens=True) == "x</think>y"
 
@@ -161,13 +161,8 @@ def test_the_packages_math_reward_agrees_with_the_tasks_own():
     completions = [[{"role": "assistant", "content": "".join(segments) + ending}] for _, segments, ending in rows]
     solutions = [f"\\boxed{{{problem.answer}}}" for problem, *_ in rows]
     verdicts = make_accuracy_reward("solution", task.THINK_END)(completions=completions, solution=solutions)
-    # The package gives nothing for an answer before the thought is closed; the task's own reward reads every box.
-    closed = [task.THINK_END in completion[0]["content"] for completion in completions]
     own = task.accuracy_reward(completions, solutions)
-    assert [v for v, c in zip(verdicts, closed, strict=True) if c] == [
-        o for o, c in zip(own, closed, strict=True) if c
-    ]
-    assert 0 < sum(own) < len(own)
+    assert verdicts == own and 0 < sum(own) < len(own)
 
 
 class Parrot(torch.nn.Module):
