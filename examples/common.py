@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset
 from pocket import task as pocket_task
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, ProgressCallback, TrainerCallback
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
 from trl import ModelConfig, ScriptArguments, get_quantization_config
 
 from repro_trl.answers import make_accuracy_reward
@@ -195,7 +195,8 @@ class QuietProgressBar(ProgressCallback):
 
 def show_progress(trainer: Any) -> None:
     """Replace the trainer's printing of metrics by `ProgressLines`; trackers still get all of them."""
-    trainer.pop_callback(ProgressCallback)
+    for printing in (ProgressCallback, PrinterCallback):
+        trainer.pop_callback(printing)
     if not trainer.args.disable_tqdm:
         trainer.add_callback(QuietProgressBar)
     trainer.add_callback(ProgressLines)
