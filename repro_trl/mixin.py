@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import get_config_model_id
 
 from .advantage import normalize_rewards, reward_to_go
@@ -24,6 +23,7 @@ from .scoring import (
     AnswerTokens,
     ScoringRow,
     encode_answer,
+    evaluation_mode,
     has_think_end,
     masked_attention,
     method_difference,
@@ -231,7 +231,7 @@ class ReproMixin:
         objective = torch.zeros(count, num_boundaries, device=device)
         rows = sorted(rows, key=lambda row: row.end)  # completions of like length share a micro-batch
         with (
-            disable_gradient_checkpointing(self.model, args.gradient_checkpointing_kwargs),
+            evaluation_mode(self.model),
             masked_attention(self.model) if self._repro_method == "shared" else nullcontext(),
             self.accelerator.autocast(),
         ):

@@ -65,6 +65,18 @@ def has_think_end(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int],
 
 
 @contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch off what models do in training only: dropout, which is no part of the policy, and checkpointing."""
+    in_training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in in_training:
+            module.training = True
+
+
+@contextmanager
 def masked_attention(model: nn.Module) -> Iterator[None]:
     """
     Let sdpa stand in for flash and flex attention, which compute the same but take no mask per branch (METHOD §8).

@@ -394,6 +394,19 @@ def test_lora_with_modules_to_save(tmp_path, policy, dataset):
     assert trainer._repro_method == "shared"
 
 
+def test_dropout_does_not_reach_the_objective(tmp_path, policy, dataset):
+    dropout = LoraConfig(**LORA, lora_dropout=0.5, init_lora_weights=False)
+    trainer = train(policy, dataset, tmp_path, model_args={"peft_config": dropout})
+    assert trainer._repro_method == "shared"
+    assert trainer.model.training and all(module.training for module in trainer.model.modules())
+    rollout, outcome, _ = trainer.rollouts[0]
+    again = []
+    for _ in range(2):
+        rollout.batch["advantages"] = outcome
+        again.append(trainer._compute_advantages(rollout))
+    assert torch.equal(*again)
+
+
 # ------------------------------------------------------------------------------------------------------------ logging
 
 
