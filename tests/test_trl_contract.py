@@ -24,6 +24,8 @@ PARAMETERS = {
         "AdvantageHook (repro_trl/hook.py) and TokenRewardHook (repro_trl/trainers/token_reward.py) call it",
     ),
     "_set_signature_columns_if_needed": (["self"], "ReproMixin adds the answer column (repro_trl/mixin.py)"),
+    "_get_train_sampler": (["self", "dataset"], "AdvantageHook brings its order up to the epoch (repro_trl/hook.py)"),
+    "_load_optimizer_and_scheduler": (["self", "checkpoint"], "AdvantageHook restores rollouts (repro_trl/hook.py)"),
     "training_step": (["self", "model", "inputs", "num_items_in_batch"], "PPOTrainer overrides it"),
 }
 
@@ -129,6 +131,8 @@ ATTRIBUTES = {
     "num_generations_eval": "AdvantageHook tells prompt groups by it (repro_trl/hook.py)",
     "importance_sampling_level": "AdvantageHook switches it for GSPO-token (repro_trl/hook.py)",
     "temperature": "ReproMixin scores answers at it (repro_trl/mixin.py)",
+    "_step": "AdvantageHook restores it from a checkpoint (repro_trl/hook.py)",
+    "_buffered_inputs": "AdvantageHook keeps them in a checkpoint (repro_trl/hook.py)",
     "_tokenizer": "ReproMixin finds boundaries with it (repro_trl/mixin.py)",
     "environment_factories": "ReproMixin lets rows without a prompt pass by it (repro_trl/mixin.py)",
     "reward_weights": "TokenRewardHook sums rewards by them (repro_trl/trainers/token_reward.py)",
