@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from .advantage import sequence_ratio_log_probs
@@ -145,12 +146,13 @@ class AdvantageHook:
             next(iter(self._train_sampler), None)
 
         file = self._rollouts_file(checkpoint)
-        saved = torch.load(file, map_location=self.accelerator.device) if os.path.isfile(file) else None
+        saved = torch.load(file, map_location="cpu") if os.path.isfile(file) else None
         fits = saved is not None and saved["settings"] == self._generation_settings
         # Processes that generate and processes that do not would wait for each other.
         all_fit = self.accelerator.gather(torch.tensor([fits], device=self.accelerator.device)).all()
         if all_fit:
-            self._step, self._buffered_inputs = saved["step"], saved["batches"]
+            self._step = saved["step"]
+            self._buffered_inputs = send_to_device(saved["batches"], self.accelerator.device)
         elif saved is not None:
             logger.warning("The rollouts in %s belong to another set-up: completions are generated anew.", checkpoint)
 
