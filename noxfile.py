@@ -1,4 +1,4 @@
-"""The tests at both ends of the supported range of TRL: `nox` runs all of them, `nox -s contract` what TRL may break."""
+"""The tests at both ends of the supported range of TRL: `nox` runs all, `nox -s contract` what a release may break."""
 
 import nox
 
