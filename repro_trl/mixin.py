@@ -18,6 +18,7 @@ from .boundaries import find_segment_starts
 from .branch_attention import unsupported_reason, unwrap
 from .config import ReproConfigMixin
 from .hook import Rollout
+from .images import score_rows_with_images
 from .process_reward import magnitude_score, process_rewards, stability_score
 from .scoring import (
     AnswerTokens,
@@ -214,18 +215,58 @@ class ReproMixin:
         return self._answer_cache[answer]
 
     def _score(self, rollout: Rollout, rows: list[ScoringRow]) -> ScoredRollouts:
-        """METHOD §3 to §5.2 for this process's completions; the only place where processes exchange RePro's data."""
-        args, batch = self.args, rollout.batch
-        count, length = batch["completion_ids"].shape
-        device = batch["completion_ids"].device
+        """METHOD §3 to §5.2 for this process's completions, normalised over those of all processes."""
+        args = self.args
+        count, length = rollout.batch["completion_ids"].shape
+        boundaries, boundary_mask, objective = self._compute_objective(rollout.batch, rows)
+        boundary_mask &= self._finite_rows(objective, boundary_mask).unsqueeze(1)
+        objective = objective.masked_fill(~boundary_mask, 0.0)
+        rewards = process_rewards(objective, boundary_mask, args.repro_stability_weight, args.repro_ema_weight)
+        segment_mask = boundary_mask[:, 1:]
+        gathered = [self.accelerator.gather(tensor) for tensor in (rewards, segment_mask, rollout.groups)]
+        first_row = self.accelerator.process_index * count
+        normalized = normalize_rewards(*gathered, scale=args.repro_scale)[first_row : first_row + count]
+        return ScoredRollouts(
+            boundaries=boundaries,
+            boundary_mask=boundary_mask,
+            objective=objective,
+            magnitude=magnitude_score(objective, boundary_mask),
+            stability=stability_score(objective, boundary_mask, args.repro_ema_weight),
+            process_rewards=rewards,
+            normalized_rewards=normalized,
+            advantages=reward_to_go(normalized, segment_mask, boundaries[:, 1:], length),
+        )
+
+    def _compute_objective(self, batch: dict[str, Any], rows: list[ScoringRow]) -> tuple[Tensor, Tensor, Tensor]:
+        """METHOD §2.3 to §3: boundaries (B, M), boundary_mask (B, M) and J (B, M); masked in rows not asked for."""
+        args, device = self.args, batch["completion_ids"].device
         micro_batch_size = args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
 
         # Ranks must run the same number of forwards whatever their texts hold, or ZeRO-3 and FSDP2 deadlock.
         most_starts = max((len(row.starts) for row in rows), default=0)
-        local_sizes = torch.tensor([[math.ceil(len(rows) / micro_batch_size), most_starts]], device=device)
-        num_micro_batches, most_starts = self.accelerator.gather(local_sizes).max(dim=0).values.tolist()
+        num_micro_batches = math.ceil(len(rows) / micro_batch_size)
+        local_sizes = torch.tensor([[num_micro_batches, most_starts, "pixel_values" in batch]], device=device)
+        num_micro_batches, most_starts, has_images = self.accelerator.gather(local_sizes).max(dim=0).values.tolist()
         num_boundaries = min(args.repro_top_k, most_starts) + 2
 
+        if has_images:
+            if args.repro_method == "shared":
+                raise ValueError("repro_method='shared' cannot score prompts with images. Use 'replay' or 'auto'.")
+            if self._repro_method == "shared":
+                self._repro_method, self._is_method_proven = "replay", True
+                self._warn_of_replay("prompts hold images")
+            with evaluation_mode(self.model):
+                return score_rows_with_images(
+                    self._get_per_token_logps_and_entropies,
+                    self.model,
+                    batch,
+                    rows,
+                    args.repro_top_k,
+                    num_boundaries,
+                    micro_batch_size,
+                )
+
+        count = len(batch["completion_ids"])
         boundaries = torch.zeros(count, num_boundaries, dtype=torch.long, device=device)
         boundary_mask = torch.zeros(count, num_boundaries, dtype=torch.bool, device=device)
         objective = torch.zeros(count, num_boundaries, device=device)
@@ -251,24 +292,7 @@ class ReproMixin:
                 index = torch.tensor([row.index for row in micro_batch], dtype=torch.long, device=device)
                 for target, result in zip((boundaries, boundary_mask, objective), results, strict=True):
                     target[index] = result[: len(micro_batch)]
-
-        boundary_mask &= self._finite_rows(objective, boundary_mask).unsqueeze(1)
-        objective = objective.masked_fill(~boundary_mask, 0.0)
-        rewards = process_rewards(objective, boundary_mask, args.repro_stability_weight, args.repro_ema_weight)
-        segment_mask = boundary_mask[:, 1:]
-        gathered = [self.accelerator.gather(tensor) for tensor in (rewards, segment_mask, rollout.groups)]
-        first_row = self.accelerator.process_index * count
-        normalized = normalize_rewards(*gathered, scale=args.repro_scale)[first_row : first_row + count]
-        return ScoredRollouts(
-            boundaries=boundaries,
-            boundary_mask=boundary_mask,
-            objective=objective,
-            magnitude=magnitude_score(objective, boundary_mask),
-            stability=stability_score(objective, boundary_mask, args.repro_ema_weight),
-            process_rewards=rewards,
-            normalized_rewards=normalized,
-            advantages=reward_to_go(normalized, segment_mask, boundaries[:, 1:], length),
-        )
+        return boundaries, boundary_mask, objective
 
     def _idle_row(self) -> ScoringRow:
         """What a process scores, and throws away, while the others still have completions."""
