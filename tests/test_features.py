@@ -555,3 +555,27 @@ def test_attention_without_masks_makes_way_while_scoring(tmp_path, policy, datas
     assert trainer._repro_method == "shared" and "replay" not in caplog.text
     assert model.config._attn_implementation == "flex_attention"
     assert shapes == {None}
+
+
+class WithImages(CheckedTrainer):
+    """Its rollouts say that they hold images; the policy reads none."""
+
+    def _compute_advantages(self, rollout):
+        rollout.batch["pixel_values"] = torch.zeros(8, 1)
+        try:
+            return super()._compute_advantages(rollout)
+        finally:
+            del rollout.batch["pixel_values"]
+
+    def _get_per_token_logps_and_entropies(self, *args, pixel_values=None, **kwargs):
+        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
+
+
+def test_prompts_with_images_are_replayed(tmp_path, policy, dataset, caplog):
+    replayed = train(policy, dataset, tmp_path, repro_method="replay")
+    trainer = train(policy, dataset, tmp_path, trainer_class=WithImages)
+    assert caplog.text.count("takes the slower 'replay': prompts hold images") == 1
+    for (_, _, total), (_, _, expected) in zip(trainer.rollouts, replayed.rollouts, strict=True):
+        torch.testing.assert_close(total, expected, atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match="repro_method='shared' cannot score prompts with images"):
+        train(policy, dataset, tmp_path, trainer_class=WithImages, repro_method="shared")
