@@ -9,12 +9,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import (
-    DeepSpeedEngineWrapper,
     DistributedType,
     is_peft_model,
     load_fsdp_model,
     load_fsdp_optimizer,
-    map_pytorch_optim_to_deepspeed,
     save_fsdp_model,
     save_fsdp_optimizer,
 )
@@ -157,6 +155,7 @@ class Critic:
     def _prepare_deepspeed(self, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         # Accelerate ties one engine to one accelerator, so the second is made here, from the policy's configuration.
         import deepspeed
+        from accelerate.utils import DeepSpeedEngineWrapper, map_pytorch_optim_to_deepspeed
 
         config = copy.deepcopy(self.accelerator.state.deepspeed_plugin.deepspeed_config)
         config.pop("optimizer", None)
