@@ -10,7 +10,7 @@ from .boundaries import select_boundaries
 from .scoring import AnswerTokens, ScoringRow
 
 # What TRL's pass takes besides token ids.
-_IMAGE_INPUTS = (
+IMAGE_INPUTS = (
     "pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles image_sizes "
     "image_position_ids"
 ).split()
@@ -57,7 +57,7 @@ def score_rows_with_images(
             "A tool returned an image: RePro cannot cut completions that hold images. Set repro_alpha=0, or let tools "
             "return text."
         )
-    images = {name: batch[name] for name in _IMAGE_INPUTS if name in batch}
+    images = {name: batch[name] for name in IMAGE_INPUTS if name in batch}
 
     def run(text_ids: Tensor, text_mask: Tensor, **options: Any) -> tuple[Tensor, Tensor | None]:
         text_types = {

@@ -4,12 +4,13 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+import trl
+from packaging.version import Version
 from peft import LoraConfig, PrefixTuningConfig, PromptTuningConfig, get_peft_model
 from tiny_models import ARCHITECTURES, tiny_model
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
-from trl.trainer.utils import add_fused_lm_head
 
 from repro_trl.objective import (
     METHODS,
@@ -314,7 +315,14 @@ def test_padding_of_answers_stays_inside_a_table_of_positions():
     assert_all_equal_oracle(tiny_model("gpt2", vocab_size=VOCAB_SIZE, max_position_embeddings=6 + 24 + 2), batch)
 
 
+# TRL has its fused LM head since 1.15.
+has_fused_lm_head = pytest.mark.skipif(Version(trl.__version__) < Version("1.15"), reason="no fused LM head")
+
+
+@has_fused_lm_head
 def test_a_fused_lm_head_changes_nothing():
+    from trl.trainer.utils import add_fused_lm_head
+
     model = tiny_model("gemma2", "eager", VOCAB_SIZE)
     batch = ragged_batch()
     plain = answer_log_probs(model, **batch)
@@ -323,12 +331,14 @@ def test_a_fused_lm_head_changes_nothing():
         torch.testing.assert_close(answer_log_probs(model, **batch, method=method), plain, **TOLERANCE)
 
 
-@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=has_fused_lm_head)])
 def test_lora(fused):
     model = tiny_model("qwen3", vocab_size=VOCAB_SIZE)
     batch = ragged_batch()
     plain = answer_log_probs(model, **batch)
     if fused:
+        from trl.trainer.utils import add_fused_lm_head
+
         add_fused_lm_head(model)
     config = LoraConfig(target_modules=["q_proj", "v_proj", "lm_head"], r=4, task_type="CAUSAL_LM")
     model = get_peft_model(model, config).eval()

@@ -395,7 +395,7 @@ def test_equal_credit_per_token_is_plain_sequence_level_training(tmp_path, datas
     plain = train(GRPOTrainer, GRPOConfig(**options), dataset)
     spread = train(SpreadTrainer, GRPOConfig(**options), dataset)
     assert any(losses(plain))
-    torch.testing.assert_close(weights(spread), weights(plain), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(weights(spread), weights(plain), atol=3e-5, rtol=0)  # Adam amplifies rounding
 
 
 def test_sequence_level_keeps_the_credit_of_single_tokens(tmp_path, dataset):
@@ -411,4 +411,4 @@ def test_sequence_level_keeps_the_credit_of_single_tokens(tmp_path, dataset):
             return advantages
 
     tilted = train(FirstHalf, GRPOConfig(**options), dataset)
-    assert not torch.allclose(weights(tilted), weights(spread), atol=1e-5)
+    assert (weights(tilted) - weights(spread)).abs().max() > 1e-3

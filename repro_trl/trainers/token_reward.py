@@ -9,12 +9,7 @@ from trl.trainer.utils import get_config_model_id
 from ..advantage import masked_moments, masked_whiten
 from ..config import TokenRewardConfig
 from ..hook import AdvantageHook, Rollout
-
-# What TRL's log-probability pass takes besides token ids, for models that read images.
-_IMAGE_INPUTS = (
-    "pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles image_sizes token_type_ids "
-    "mm_token_type_ids image_position_ids"
-).split()
+from ..images import IMAGE_INPUTS
 
 
 class TokenRewardHook(AdvantageHook):
@@ -74,7 +69,7 @@ class TokenRewardHook(AdvantageHook):
             torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
             batch["completion_ids"].shape[1],
             batch_size=args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size,
-            **{name: batch[name] for name in _IMAGE_INPUTS if name in batch},
+            **{name: batch[name] for name in IMAGE_INPUTS if name in batch},
         )
         return logps
 
