@@ -79,9 +79,7 @@ def run_ranks(function: Callable[..., Any], folder: Path, *args: Any, world_size
         results, errors = [], []
         for rank, receiver in enumerate(receivers):
             if not receiver.poll(1 if errors else TIMEOUT):
-                errors.append(
-                    f"{backend}: rank {rank} of {world_size} gave no answer in {TIMEOUT} s: a deadlock between processes?"
-                )
+                errors.append(f"{backend}: rank {rank} of {world_size} gave no answer in {TIMEOUT} s: a deadlock?")
                 continue
             try:
                 error, result = receiver.recv()
