@@ -193,6 +193,22 @@ class QuietProgressBar(ProgressCallback):
         pass
 
 
+def train_and_report(trainer: Any, dataset_name: str | None) -> None:
+    """Train with progress lines, save model, tokenizer and card, and print held-out figures before and after."""
+    args = trainer.args
+    show_progress(trainer)
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
+    trainer.save_model(args.output_dir)
+    trainer.create_model_card(dataset_name=dataset_name)
+    if trainer.eval_dataset is not None:
+        trainer.evaluate()
+        trainer.accelerator.print("\n" + before_after_table(trainer))
+    trainer.accelerator.print(f"\nModel, tokenizer and card are in {args.output_dir}")
+    if args.push_to_hub:
+        trainer.push_to_hub(dataset_name=dataset_name)
+    trainer.end()
+
+
 def show_progress(trainer: Any) -> None:
     """Replace the trainer's printing of metrics by `ProgressLines`; trackers still get all of them."""
     for printing in (ProgressCallback, PrinterCallback):

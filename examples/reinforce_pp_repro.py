@@ -27,13 +27,12 @@ import sys
 
 from common import (
     ReproScriptArguments,
-    before_after_table,
     config_arguments,
     load_problems,
     load_tokenizer,
     make_reward,
     set_model_arguments,
-    show_progress,
+    train_and_report,
 )
 from trl import ModelConfig, TrlParser, get_peft_config
 
@@ -57,18 +56,7 @@ def main(
         processing_class=tokenizer,
         peft_config=get_peft_config(model_args),
     )
-    show_progress(trainer)
-    trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-    trainer.save_model(training_args.output_dir)
-    trainer.create_model_card(dataset_name=script_args.dataset_name)
-
-    if eval_dataset is not None:
-        trainer.evaluate()
-        trainer.accelerator.print("\n" + before_after_table(trainer))
-    trainer.accelerator.print(f"\nModel, tokenizer and card are in {training_args.output_dir}")
-    if training_args.push_to_hub:
-        trainer.push_to_hub(dataset_name=script_args.dataset_name)
-    trainer.end()
+    train_and_report(trainer, script_args.dataset_name)
 
 
 if __name__ == "__main__":
