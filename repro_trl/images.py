@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from .boundaries import select_boundaries
 from .scoring import AnswerTokens, ScoringRow
 
-# What TRL's pass takes besides token ids.
+# What TRL's pass takes besides token ids: what belongs to images, and what runs along the tokens.
 IMAGE_INPUTS = (
     "pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles image_sizes "
     "image_position_ids"
 ).split()
-_TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
+TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 
 
 def score_rows_with_images(
@@ -51,7 +51,7 @@ def score_rows_with_images(
     prompt_ids, prompt_mask = batch["prompt_ids"], batch["prompt_mask"]
     completion_ids, completion_mask = batch["completion_ids"], batch["completion_mask"]
     count, device, prompt_length = len(completion_ids), completion_ids.device, prompt_ids.shape[1]
-    token_types = {name: batch[name] for name in _TOKEN_TYPES if name in batch}
+    token_types = {name: batch[name] for name in TOKEN_TYPES if name in batch}
     if any(types[:, prompt_length:].any() for types in token_types.values()):
         raise ValueError(
             "A tool returned an image: RePro cannot cut completions that hold images. Set repro_alpha=0, or let tools "
