@@ -11,6 +11,7 @@ from pocket import task
 from ranks import backend_settings, run_ranks
 from safetensors.torch import load_file
 from tiny_policy import save_tiny_policy
+from tiny_runs import token_reward, trl_settings
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from repro_trl import PPOConfig, PPOTrainer, ReproPPOConfig, ReproPPOTrainer
@@ -26,28 +27,8 @@ def dataset():
     return task.train_dataset(size=32, seed=3)
 
 
-def length_reward(completion_ids, **kwargs):
-    return [float(sum(ids) % 5) for ids in completion_ids]
-
-
 def settings(output_dir, **overrides):
-    return {
-        "output_dir": str(output_dir),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "per_device_train_batch_size": 8,
-        "num_generations": 2,
-        "max_completion_length": 24,
-        "max_steps": 2,
-        "learning_rate": 1e-3,
-        "critic_learning_rate": 1e-3,
-        "logging_steps": 1,
-        "report_to": "none",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        **overrides,
-    }
+    return trl_settings(output_dir, **{"num_generations": 2, "critic_learning_rate": 1e-3, **overrides})
 
 
 class Recording(ReproPPOTrainer):
@@ -78,7 +59,7 @@ class Recording(ReproPPOTrainer):
         return super()._compute_loss(model, inputs)
 
 
-def train(trainer_class, config, policy, dataset, reward=length_reward, resume=None, **kwargs):
+def train(trainer_class, config, policy, dataset, reward=token_reward, resume=None, **kwargs):
     trainer = trainer_class(policy, reward, config, dataset, **kwargs)
     trainer.train(resume_from_checkpoint=resume)
     return trainer
@@ -189,7 +170,7 @@ def test_metrics(tmp_path, policy, dataset):
         "kl_in_reward",
     ):
         assert all(math.isfinite(value) for value in entry)
-    evaluation = PPOTrainer(policy, length_reward, PPOConfig(**settings(tmp_path)), dataset, dataset).evaluate()
+    evaluation = PPOTrainer(policy, token_reward, PPOConfig(**settings(tmp_path)), dataset, dataset).evaluate()
     assert math.isfinite(evaluation["eval_reward"]) and not any("critic" in name for name in evaluation)
 
 
@@ -204,7 +185,7 @@ def test_policy_waits_for_the_critic(tmp_path, policy, dataset):
     start = weights(AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32))
     config = PPOConfig(**settings(tmp_path, critic_warmup_steps=2, beta=0.1, kl_in_reward=False))
     trainer = train(PPOTrainer, config, policy, dataset)
-    critic_start = weights(PPOTrainer(policy, length_reward, config, dataset).critic.model)
+    critic_start = weights(PPOTrainer(policy, token_reward, config, dataset).critic.model)
     assert torch.equal(weights(trainer.model), start)
     assert not torch.equal(weights(trainer.critic.model), critic_start)
     trainer = train(PPOTrainer, PPOConfig(**settings(tmp_path, critic_warmup_steps=1)), policy, dataset)

@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from pocket import task
 from ranks import run_ranks
 from tiny_policy import save_tiny_policy
+from tiny_runs import losses, token_reward
+from tiny_runs import trl_settings as settings
 from transformers import AutoModelForCausalLM
 
 from repro_trl import (
@@ -30,29 +32,6 @@ def dataset():
     return task.train_dataset(size=32, seed=3)
 
 
-def length_reward(completion_ids, **kwargs):
-    return [float(sum(ids) % 5) for ids in completion_ids]
-
-
-def settings(output_dir, **overrides):
-    return {
-        "output_dir": str(output_dir),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "max_completion_length": 24,
-        "max_steps": 2,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "report_to": "none",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        **overrides,
-    }
-
-
 class Recording(ReinforcePlusPlusTrainer):
     def _compute_advantages(self, rollout):
         state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
@@ -61,14 +40,10 @@ class Recording(ReinforcePlusPlusTrainer):
         return advantages
 
 
-def train(trainer_class, config, policy, dataset, reward=length_reward):
+def train(trainer_class, config, policy, dataset, reward=token_reward):
     trainer = trainer_class(policy, reward, config, dataset)
     trainer.train()
     return trainer
-
-
-def losses(trainer):
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def weights(trainer):
@@ -179,11 +154,11 @@ def test_alpha_zero_is_the_plain_algorithm(tmp_path, policy, dataset):
 def test_plain_trl_config_gets_the_defaults_of_repro_and_of_the_algorithm(tmp_path, policy, dataset):
     from trl import GRPOConfig
 
-    trainer = ReproReinforcePlusPlusTrainer(policy, length_reward, GRPOConfig(**settings(tmp_path)), dataset)
+    trainer = ReproReinforcePlusPlusTrainer(policy, token_reward, GRPOConfig(**settings(tmp_path)), dataset)
     assert trainer.args.repro_alpha == 0.05 and trainer.args.gamma == 1.0 and not trainer.args.use_group_baseline
     assert trainer.args.max_completion_length == 24
     with pytest.raises(ValueError, match="give ReinforcePlusPlusTrainer a ReinforcePlusPlusConfig"):
-        ReinforcePlusPlusTrainer(policy, length_reward, GRPOConfig(**settings(tmp_path)), dataset)
+        ReinforcePlusPlusTrainer(policy, token_reward, GRPOConfig(**settings(tmp_path)), dataset)
 
 
 def test_sequence_ratios_take_token_advantages(tmp_path, policy, dataset):

@@ -7,6 +7,7 @@ import datasets
 import pytest
 import torch
 from pocket import task
+from tiny_runs import losses, trl_settings
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
@@ -22,23 +23,7 @@ def dataset():
 
 
 def settings(output_dir, **overrides):
-    values = {
-        "output_dir": str(output_dir),
-        "use_cpu": True,
-        "bf16": False,
-        "gradient_checkpointing": False,
-        "per_device_train_batch_size": 8,
-        "num_generations": 4,
-        "max_completion_length": 64,
-        "max_steps": 3,
-        "learning_rate": 1e-3,
-        "logging_steps": 1,
-        "report_to": "none",
-        "save_strategy": "no",
-        "disable_tqdm": True,
-        **overrides,
-    }
-    return values
+    return trl_settings(output_dir, **{"max_completion_length": 64, "max_steps": 3, **overrides})
 
 
 def train(trainer_class, config, dataset, reward=accuracy_reward, **kwargs):
@@ -47,10 +32,6 @@ def train(trainer_class, config, dataset, reward=accuracy_reward, **kwargs):
     )
     trainer.train()
     return trainer
-
-
-def losses(trainer):
-    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
 def weights(trainer):

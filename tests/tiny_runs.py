@@ -11,9 +11,9 @@ from repro_trl import ReproGRPOTrainer
 _DELIMITER_ID = make_tokenizer().encode("\n\n")[0]
 
 
-def settings(output_dir, **overrides: Any) -> dict[str, Any]:
-    """Arguments of a config: two steps of eight completions, on the CPU, about every fifth token a blank line."""
-    values = {
+def trl_settings(output_dir, **overrides: Any) -> dict[str, Any]:
+    """Arguments of any TRL config: two steps of eight completions, on the CPU, without files."""
+    return {
         "output_dir": str(output_dir),
         "use_cpu": True,
         "bf16": False,
@@ -27,12 +27,18 @@ def settings(output_dir, **overrides: Any) -> dict[str, Any]:
         "report_to": "none",
         "save_strategy": "no",
         "disable_tqdm": True,
+        **overrides,
+    }
+
+
+def settings(output_dir, **overrides: Any) -> dict[str, Any]:
+    """`trl_settings` and RePro's, with about every fifth token a blank line."""
+    repro = {
         "repro_alpha": 0.5,
         "repro_top_k": 4,
         "generation_kwargs": {"sequence_bias": [[[_DELIMITER_ID], 6.0]]},
     }
-    values.update(overrides)
-    return values
+    return trl_settings(output_dir, **{**repro, **overrides})
 
 
 def token_reward(completion_ids, **kwargs) -> list[float]:
