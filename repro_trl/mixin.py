@@ -1,7 +1,7 @@
 """`ReproMixin`: adds the process advantage to whatever outcome advantage a trainer computes."""
 
-import logging
 import math
+import re
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
+from transformers.utils import logging
 from trl.trainer.utils import get_config_model_id
 
 from .advantage import normalize_rewards, reward_to_go
@@ -33,10 +34,13 @@ from .scoring import (
 )
 from .trace import ScoredRollouts
 
-logger = logging.getLogger(__name__)
+logger = logging.get_logger(__name__)
 
 # Largest |ΔJ| / (1 + |J|) between both methods that counts as rounding, for models computed in 32 and in 16 bits.
 _TOLERANCE_32_BIT, _TOLERANCE_16_BIT = 1e-3, 5e-2
+
+# Columns of these names hold what a reward compares with: a wrong `repro_answer_column` is then an oversight.
+_GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|^gt$", re.IGNORECASE)
 
 REPRO_PAPER = {
     "title": "Rectifying LLM Thought from Lens of Optimization",
@@ -68,6 +72,8 @@ class ReproMixin:
 
     _config_class: type[ReproConfigMixin]
     _paper = REPRO_PAPER
+    # False where the training set is known to hold no ground truth.
+    _has_answers = True
 
     def __init__(
         self,
@@ -101,9 +107,24 @@ class ReproMixin:
                 f"train_dataset has no column 'prompt', only {columns}. Rename the column that holds the problem, for "
                 "example dataset.rename_column('question', 'prompt')."
             )
+        if self.args.repro_alpha > 0 and self._answer_fn is None and self.args.repro_answer_column not in columns:
+            self._report_missing_answers(columns)
+            self._has_answers = False
+
+    def _report_missing_answers(self, columns: list[str]) -> None:
+        """An error where a ground truth seems to be meant; else a warning, so that data that train GRPO train this."""
         column = self.args.repro_answer_column
-        if self.args.repro_alpha > 0 and self._answer_fn is None and column not in columns:
-            raise ValueError(_missing_answer_column(column, columns))
+        candidates = [name for name in columns if _GROUND_TRUTH_NAME.search(name)]
+        if column != ReproConfigMixin.repro_answer_column or candidates:
+            raise ValueError(
+                f"repro_answer_column={column!r} is not a column of the dataset, which has {columns}. Name the column "
+                "with the ground truth, or give the trainer an `answer_fn`."
+            )
+        if self.accelerator.is_main_process:
+            logger.warning_once(
+                f"The dataset has no column {column!r}, only {columns}: without a ground truth RePro adds nothing to "
+                "the outcome advantage. Name its column in `repro_answer_column`, or give the trainer an `answer_fn`."
+            )
 
     def _choose_method(self) -> str:
         method = self.args.repro_method
@@ -146,7 +167,7 @@ class ReproMixin:
     def _compute_advantages(self, rollout: Rollout) -> Tensor:
         outcome = super()._compute_advantages(rollout)
         alpha = self.args.repro_alpha
-        if alpha == 0:
+        if alpha == 0 or not self._has_answers:
             return outcome
         started = time.perf_counter()
         rows, counts = self._scoring_rows(rollout)
@@ -196,7 +217,7 @@ class ReproMixin:
             return self._answer_fn(example) or None
         column = self.args.repro_answer_column
         if column not in example and self.model.training:
-            raise ValueError(_missing_answer_column(column, list(example)))
+            self._report_missing_answers(list(example))
         return extract_answer(example.get(column))
 
     def _encode_answer(self, answer: str) -> tuple[AnswerTokens, AnswerTokens]:
@@ -354,10 +375,3 @@ class ReproMixin:
             for name, values in columns.items():
                 values = [value if used else None for value, used in zip(values.tolist(), rows.tolist(), strict=True)]
                 self._logs["extra"][name].extend(gather_object(values))
-
-
-def _missing_answer_column(column: str, columns: list[str]) -> str:
-    return (
-        f"repro_answer_column={column!r} is not a column of the dataset, which has {columns}. Name the column with "
-        "the ground truth, or give the trainer an `answer_fn`."
-    )

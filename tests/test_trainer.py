@@ -1,6 +1,7 @@
 """The whole pipeline in a trainer: what reaches the loss, compared with METHOD.md read literally."""
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import datasets
@@ -324,20 +325,46 @@ def test_dataset_without_prompts_is_named_before_training(tmp_path, dataset):
         )
 
 
-def test_streamed_rows_without_the_answer_column_are_named(tmp_path, dataset):
+@pytest.mark.parametrize("column", ["answer", "ground_truth", "gt", "Solution"])
+def test_default_column_is_missing_but_another_looks_like_it(tmp_path, dataset, column):
+    with pytest.raises(ValueError, match=rf"repro_answer_column='solution'.*'{column}'"):
+        ReproGRPOTrainer(
+            POCKET, accuracy_reward, ReproGRPOConfig(**settings(tmp_path)), dataset.rename_column("solution", column)
+        )
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_data_without_any_ground_truth_train_plain_grpo(tmp_path, dataset, caplog, level):
+    plain, repro = (
+        train(
+            trainer_class,
+            config_class(**settings(tmp_path / trainer_class.__name__), importance_sampling_level=level),
+            dataset.select_columns(["prompt"]),
+            reward=lambda completions, **kwargs: [float(len(completion)) for completion in completions],
+        )
+        for trainer_class, config_class in ((GRPOTrainer, GRPOConfig), (ReproGRPOTrainer, ReproGRPOConfig))
+    )
+    assert losses(plain) == losses(repro)
+    assert torch.equal(weights(plain), weights(repro))
+    assert caplog.text.count("The dataset has no column 'solution'") <= 1
+
+
+@pytest.mark.parametrize(("column", "fails"), [("answer", True), ("other", False)])
+def test_streamed_rows_without_the_answer_column(tmp_path, dataset, column, fails):
     def rows():
         for row in dataset:
-            yield {"prompt": row["prompt"]}
+            yield {"prompt": row["prompt"], column: row["solution"]}
 
     stream = datasets.IterableDataset.from_generator(rows)
     assert stream.column_names is None
-    with pytest.raises(ValueError, match="repro_answer_column='solution'"):
-        train(
+    with pytest.raises(ValueError, match="repro_answer_column='solution'") if fails else nullcontext():
+        trainer = train(
             ReproGRPOTrainer,
             ReproGRPOConfig(**settings(tmp_path)),
             stream,
             reward=lambda completions, **kwargs: [0.0] * len(completions),
         )
+        assert trainer.state.log_history[0]["repro/no_answer_ratio"] == 1
 
 
 def test_evaluation_scores_and_keeps_its_metrics_apart(tmp_path, dataset):
