@@ -39,7 +39,10 @@ class ReproConfigMixin:
     )
     repro_top_k: int = field(
         default=10,
-        metadata={"help": "Number of segment starts kept per completion: those with the highest entropy."},
+        metadata={
+            "help": "Number of segment starts kept per completion: those with the highest entropy. A number beyond "
+            "those of any completion keeps all."
+        },
     )
     repro_delimiter: str = field(
         default="\n\n",
@@ -89,6 +92,30 @@ class ReproConfigMixin:
             "choices": ["group", "batch", "none"],
         },
     )
+    repro_baseline_score: str = field(
+        default="zero",
+        metadata={
+            "help": "Score S_0 before any reasoning: 0 as in the paper (`zero`), or the magnitude score of no gain, "
+            "(1 - w)(1 - tanh 1) (`magnitude`), so that the first segment is not paid for coming first.",
+            "choices": ["zero", "magnitude"],
+        },
+    )
+    repro_center: str = field(
+        default="group",
+        metadata={
+            "help": "Mean that normalisation subtracts from a process reward: of all segments normalised together "
+            "(`group`), or of those with the same index only, first with first, second with second (`index`).",
+            "choices": ["group", "index"],
+        },
+    )
+    repro_credit: str = field(
+        default="to_go",
+        metadata={
+            "help": "How rewards reach tokens: the sum over their own and all later segments (`to_go`), or that of "
+            "their own segment alone (`segment`), for which `repro_top_k` should keep all segment starts.",
+            "choices": ["to_go", "segment"],
+        },
+    )
     repro_method: str = field(
         default="auto",
         metadata={
@@ -112,8 +139,13 @@ class ReproConfigMixin:
             raise ValueError(f"repro_top_k={self.repro_top_k!r}: give an integer >= 1.")
         if self.repro_ema_weight is not None and not 0 < self.repro_ema_weight <= 1:
             raise ValueError(f"repro_ema_weight={self.repro_ema_weight!r}: give a number in (0, 1], or None.")
-        self._validate_choice("repro_scale")
-        self._validate_choice("repro_method")
+        for name in ("repro_scale", "repro_baseline_score", "repro_center", "repro_credit", "repro_method"):
+            self._validate_choice(name)
+        if self.repro_center == "index" and self.repro_scale == "none":
+            raise ValueError(
+                "repro_center='index' with repro_scale='none': rewards that are not normalised are not centred. Set "
+                "repro_scale to 'group' or 'batch'."
+            )
         if not self.repro_delimiter:
             raise ValueError(f'repro_delimiter={self.repro_delimiter!r}: give a non-empty text, such as "\\n\\n".')
         for name in ("repro_delimiter", "repro_answer_prefix"):

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers.utils import logging
 from trl.trainer.utils import get_config_model_id
 
-from .advantage import normalize_rewards, reward_to_go
+from .advantage import normalize_rewards, reward_to_go, segment_credit
 from .answers import answer_text, extract_answer
 from .boundaries import find_segment_starts
 from .branch_attention import unsupported_reason, unwrap
@@ -74,6 +74,7 @@ class ReproMixin:
     _paper = REPRO_PAPER
     # False where the training set is known to hold no ground truth.
     _has_answers = True
+    _warned_of_merged_segments = False
 
     def __init__(
         self,
@@ -171,6 +172,8 @@ class ReproMixin:
             return outcome
         started = time.perf_counter()
         rows, counts = self._scoring_rows(rollout)
+        if self.args.repro_credit == "segment":
+            self._warn_of_merged_segments(rows)
         scored = self._score(rollout, rows)
         if outcome.dim() == 1:
             outcome = outcome.unsqueeze(1)
@@ -212,6 +215,16 @@ class ReproMixin:
             )
         return rows, counts
 
+    def _warn_of_merged_segments(self, rows: list[ScoringRow]) -> None:
+        most_starts = max((len(row.starts) for row in rows), default=0)
+        if most_starts > self.args.repro_top_k and not self._warned_of_merged_segments:
+            self._warned_of_merged_segments = True
+            logger.warning(
+                f"repro_credit='segment' with repro_top_k={self.args.repro_top_k}, and a completion has {most_starts} "
+                "segment starts: segments are merged, and useless ones share the reward of useful ones, so that the "
+                "policy may learn to write more of them. Raise repro_top_k until all starts are kept."
+            )
+
     def _answer_of(self, example: dict[str, Any]) -> str | None:
         if self._answer_fn is not None:
             return self._answer_fn(example) or None
@@ -242,11 +255,12 @@ class ReproMixin:
         boundaries, boundary_mask, objective = self._compute_objective(rollout.batch, rows)
         boundary_mask &= self._finite_rows(objective, boundary_mask).unsqueeze(1)
         objective = objective.masked_fill(~boundary_mask, 0.0)
-        rewards = process_rewards(objective, boundary_mask, args.repro_stability_weight, args.repro_ema_weight)
+        rewards = self._segment_rewards(objective, boundary_mask)
         segment_mask = boundary_mask[:, 1:]
         gathered = [self.accelerator.gather(tensor) for tensor in (rewards, segment_mask, rollout.groups)]
         first_row = self.accelerator.process_index * count
-        normalized = normalize_rewards(*gathered, scale=args.repro_scale)[first_row : first_row + count]
+        normalized = normalize_rewards(*gathered, scale=args.repro_scale, center=args.repro_center)
+        normalized = normalized[first_row : first_row + count]
         return ScoredRollouts(
             boundaries=boundaries,
             boundary_mask=boundary_mask,
@@ -255,8 +269,20 @@ class ReproMixin:
             stability=stability_score(objective, boundary_mask, args.repro_ema_weight),
             process_rewards=rewards,
             normalized_rewards=normalized,
-            advantages=reward_to_go(normalized, segment_mask, boundaries[:, 1:], length),
+            advantages=self._token_advantages(normalized, segment_mask, boundaries[:, 1:], length),
         )
+
+    def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
+        """(B, M - 1) reward r of each segment (METHOD §4), from J (B, M) at the boundaries."""
+        args = self.args
+        return process_rewards(
+            objective, boundary_mask, args.repro_stability_weight, args.repro_ema_weight, args.repro_baseline_score
+        )
+
+    def _token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
+        """(B, T) advantage of each token (METHOD §5.2), from r̂ (B, M - 1) of segments that end at `ends`."""
+        spread = segment_credit if self.args.repro_credit == "segment" else reward_to_go
+        return spread(normalized, segment_mask, ends, length)
 
     def _compute_objective(self, batch: dict[str, Any], rows: list[ScoringRow]) -> tuple[Tensor, Tensor, Tensor]:
         """METHOD §2.3 to §3: boundaries (B, M), boundary_mask (B, M) and J (B, M); masked in rows not asked for."""

@@ -73,32 +73,51 @@ def _smooth(objective: Tensor, weight: float) -> Tensor:
     return smoothed
 
 
-def scores(objective: Tensor, mask: Tensor, stability_weight: float = 0.1, ema_weight: float | None = None) -> Tensor:
-    """S_t = (1−w)·S_magn,t + w·S_stab,t with S_0 := 0, METHOD §4.
+def scores(
+    objective: Tensor,
+    mask: Tensor,
+    stability_weight: float = 0.1,
+    ema_weight: float | None = None,
+    baseline_score: str = "zero",
+) -> Tensor:
+    """S_t = (1−w)·S_magn,t + w·S_stab,t, METHOD §4, with one of two scores before any reasoning:
+
+    - "zero": S_0 := 0, METHOD §4 and the released code. The first segment's reward then holds a constant of about
+      (1−w)·0.238 beside what the segment brought.
+    - "magnitude": S_0 := (1−w)·S_magn,0 = (1−w)·(1 − tanh 1), the magnitude score of no gain. With w = 0 the first
+      segment's reward is what it brought and no more; the stability score, undefined at t = 0, still enters from 0.
 
     Args:
         objective: (B, M) float, proxy objective J.
         mask: (B, M) bool, left-aligned.
         stability_weight: w in [0, 1].
         ema_weight: see `stability_score`.
+        baseline_score: "zero" or "magnitude".
 
     Returns:
-        (B, M) in [0, 1]; column 0 and masked → 0.
+        (B, M) in [0, 1]; column 0 is S_0, masked → 0.
 
     Raises:
-        ValueError: `stability_weight` outside [0, 1] or `ema_weight` outside (0, 1].
+        ValueError: `stability_weight` outside [0, 1], `ema_weight` outside (0, 1], or unknown `baseline_score`.
     """
+    if baseline_score not in ("zero", "magnitude"):
+        raise ValueError(f'baseline_score must be "zero" or "magnitude", got {baseline_score!r}.')
     if not 0 <= stability_weight <= 1:
         raise ValueError(f"stability_weight must be in [0, 1], got {stability_weight}.")
     magnitude = magnitude_score(objective, mask)
     stability = stability_score(objective, mask, ema_weight)
     score = (1 - stability_weight) * magnitude + stability_weight * stability
-    score[:, :1] = 0.0
+    if baseline_score == "zero":
+        score[:, :1] = 0.0
     return score
 
 
 def process_rewards(
-    objective: Tensor, mask: Tensor, stability_weight: float = 0.1, ema_weight: float | None = None
+    objective: Tensor,
+    mask: Tensor,
+    stability_weight: float = 0.1,
+    ema_weight: float | None = None,
+    baseline_score: str = "zero",
 ) -> Tensor:
     """Process reward of each segment: r_j = S_j − S_{j−1}, METHOD §4.
 
@@ -107,13 +126,14 @@ def process_rewards(
         mask: (B, M) bool, left-aligned.
         stability_weight: w in [0, 1].
         ema_weight: see `stability_score`.
+        baseline_score: S_0, see `scores`.
 
     Returns:
         (B, M−1), column j−1 for segment j, between boundaries j−1 and j; masked where boundary j is masked → 0.
-        (B, 0) for M = 0 or 1. The rewards of a completion add up to its last score.
+        (B, 0) for M = 0 or 1. The rewards of a completion add up to its last score less S_0.
 
     Raises:
-        ValueError: `stability_weight` outside [0, 1] or `ema_weight` outside (0, 1].
+        ValueError: as `scores`.
     """
-    score = scores(objective, mask, stability_weight, ema_weight)
+    score = scores(objective, mask, stability_weight, ema_weight, baseline_score)
     return (score[:, 1:] - score[:, :-1]).masked_fill(~mask[:, 1:], 0.0)

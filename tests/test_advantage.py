@@ -14,6 +14,7 @@ from repro_trl.advantage import (
     masked_whiten,
     normalize_rewards,
     reward_to_go,
+    segment_credit,
     sequence_ratio_log_probs,
 )
 from repro_trl.process_reward import process_rewards
@@ -37,6 +38,22 @@ def random_values(rng: random.Random, mask: torch.Tensor, ties: bool = False) ->
     for index in mask.nonzero().tolist():
         values[tuple(index)] = float(rng.randint(-1, 1)) if ties else rng.gauss(0.3, 2)
     return values
+
+
+def normalize_per_index_by_hand(
+    rewards: torch.Tensor, mask: torch.Tensor, groups: list[int], scale: str
+) -> torch.Tensor:
+    result = torch.zeros_like(rewards)
+    for group in {0} if scale == "batch" else set(groups):
+        rows = [b for b in range(len(groups)) if scale == "batch" or groups[b] == group]
+        deviations = {}
+        for s in range(rewards.shape[1]):
+            values = [rewards[b, s].item() for b in rows if mask[b, s]]
+            deviations |= {(b, s): rewards[b, s].item() - statistics.fmean(values) for b in rows if mask[b, s]}
+        spread = math.sqrt(sum(d * d for d in deviations.values()) / max(len(deviations) - 1, 1)) + 1e-4
+        for (b, s), deviation in deviations.items():
+            result[b, s] = deviation / spread
+    return result
 
 
 def normalize_by_hand(rewards: torch.Tensor, mask: torch.Tensor, groups: list[int], scale: str) -> torch.Tensor:
@@ -80,6 +97,30 @@ def test_normalize_rewards_brute_force(scale: str, dtype: torch.dtype, tolerance
         actual = normalize_rewards(rewards, mask, torch.tensor(groups), scale)
         expected = normalize_by_hand(rewards, mask, groups, scale)
         torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("scale", ["group", "batch"])
+def test_centring_per_index_brute_force(scale: str, dtype: torch.dtype, tolerance: float):
+    rng = random.Random(0)
+    for _ in range(150):
+        batch, columns = rng.randint(1, 9), rng.randint(1, 6)
+        mask = random_mask(rng, batch, columns)
+        rewards = random_values(rng, mask, ties=rng.random() < 0.3).to(dtype)
+        groups = [rng.choice([-(10**12), 0, 3, 10**12]) for _ in range(batch)]
+        actual = normalize_rewards(rewards, mask, torch.tensor(groups), scale, center="index")
+        expected = normalize_per_index_by_hand(rewards, mask, groups, scale)
+        torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
+
+
+def test_centring_per_index_removes_what_comes_with_the_place():
+    torch.manual_seed(0)
+    rewards, place = torch.randn(8, 5, dtype=torch.float64), 10 * torch.randn(5, dtype=torch.float64)
+    mask = torch.ones(8, 5, dtype=torch.bool)
+    groups = torch.arange(8) // 4
+    with_place = normalize_rewards(rewards + place, mask, groups, center="index")
+    torch.testing.assert_close(with_place, normalize_rewards(rewards, mask, groups, center="index"))
+    assert (with_place - normalize_rewards(rewards + place, mask, groups)).abs().max() > 0.5
 
 
 def test_groups_do_not_mix_and_order_does_not_matter():
@@ -135,6 +176,45 @@ def test_reward_to_go_brute_force():
         torch.testing.assert_close(actual, expected, atol=1e-12, rtol=0)
         for b in range(batch):
             assert (actual[b, max(ends[b][mask[b]].tolist(), default=0) :] == 0).all()
+
+
+@pytest.mark.parametrize("length", [0, 1, 12])
+def test_segment_credit_brute_force(length: int):
+    rng = random.Random(0)
+    for _ in range(200):
+        batch = rng.randint(1, 5)
+        rows = [sorted(rng.sample(range(1, length + 1), rng.randint(0, min(length, 6)))) for _ in range(batch)]
+        columns = max(len(row) for row in rows)
+        mask = torch.arange(columns) < torch.tensor([[len(row)] for row in rows])
+        rewards = random_values(rng, mask)
+        ends = torch.tensor([row + [rng.choice([0, 999])] * (columns - len(row)) for row in rows]).long()
+        expected = torch.zeros(batch, length, dtype=torch.float64)
+        for b, row in enumerate(rows):
+            for s, (start, end) in enumerate(zip([0, *row], row, strict=False)):
+                expected[b, start:end] = rewards[b, s]
+        actual = segment_credit(rewards, mask, ends, length)
+        assert torch.equal(actual, expected)
+
+
+def test_reward_to_go_adds_up_segment_credit():
+    ends, rewards = torch.tensor([[3, 5, 6, 9]]), torch.tensor([[0.5, -1.5, 1.0, -0.25]])
+    mask = torch.ones(1, 4, dtype=torch.bool)
+    own, to_go = segment_credit(rewards, mask, ends, 11), reward_to_go(rewards, mask, ends, 11)
+    last = ends[0] - 1
+    torch.testing.assert_close(own[:, last].flip(1).cumsum(1).flip(1), to_go[:, last])
+    assert not own[:, 9:].any()
+
+
+@pytest.mark.parametrize("spread", [reward_to_go, segment_credit])
+@pytest.mark.parametrize("end", [-1, 12])
+def test_ends_outside_the_completion(spread, end: int):
+    with pytest.raises(ValueError, match=str(end)):
+        spread(torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), torch.tensor([[end]]), 11)
+
+
+def test_unknown_center():
+    with pytest.raises(ValueError, match="segment"):
+        normalize_rewards(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), torch.zeros(1), center="segment")
 
 
 def test_reward_to_go_is_constant_within_a_segment():

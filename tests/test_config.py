@@ -16,6 +16,7 @@ def test_defaults_are_those_of_the_method(tmp_path):
     assert config.repro_answer_prefix == ""
     assert config.repro_ema_weight is None
     assert (config.repro_scale, config.repro_method) == ("group", "auto")
+    assert (config.repro_baseline_score, config.repro_center, config.repro_credit) == ("zero", "group", "to_go")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,9 @@ def test_defaults_are_those_of_the_method(tmp_path):
         ("repro_ema_weight", 0.0),
         ("repro_ema_weight", 1.1),
         ("repro_scale", "prompt"),
+        ("repro_baseline_score", "none"),
+        ("repro_center", "segment"),
+        ("repro_credit", "own"),
         ("repro_method", "fast"),
         ("repro_delimiter", ""),
         ("repro_delimiter", "\\n\\n"),
@@ -47,6 +51,11 @@ def test_bad_settings_are_named_with_their_value(tmp_path, name, value):
         ReproGRPOConfig(str(tmp_path), use_cpu=True, bf16=False, **{name: value})
     assert name in str(error.value)
     assert repr(value) in str(error.value)
+
+
+def test_centring_needs_a_scale(tmp_path):
+    with pytest.raises(ValueError, match=r"repro_center='index' with repro_scale='none'"):
+        ReproGRPOConfig(str(tmp_path), use_cpu=True, bf16=False, repro_center="index", repro_scale="none")
 
 
 def test_latex_in_a_prefix_is_no_escaped_line_break(tmp_path):

@@ -141,6 +141,23 @@ def test_rewards_add_up_to_the_last_score():
     assert (scores(objective, mask)[:, 0] == 0).all()
 
 
+def test_baseline_score_of_no_gain():
+    # METHOD §7: only the first reward changes, by S_0 = 0.9 (1 − tanh 1).
+    no_gain = 0.9 * (1 - math.tanh(1))
+    rewards = [[REWARDS[0][0] - no_gain, *REWARDS[0][1:]], [REWARDS[1][0] - no_gain, *REWARDS[1][1:]]]
+    assert_rows(process_rewards(OBJECTIVE, MASK, baseline_score="magnitude"), rewards, 1e-5)
+    unchanged = torch.full((2, 4), -3.0)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    gains = process_rewards(unchanged, mask, stability_weight=0.0, baseline_score="magnitude")
+    assert (gains.abs() < 1e-6).all(), "where nothing is gained, no segment earns anything"
+    assert (process_rewards(unchanged, mask, stability_weight=0.0)[:, 0] > 0.2).all()
+
+
+def test_unknown_baseline_score():
+    with pytest.raises(ValueError, match="none"):
+        process_rewards(OBJECTIVE, MASK, baseline_score="none")
+
+
 def test_magnitude_range_and_monotonicity():
     objective = torch.cat([torch.tensor([-2.0]), torch.linspace(-40, 0, 1000)])[None]
     score = magnitude_score(objective, torch.ones_like(objective, dtype=torch.bool))[0]
