@@ -34,8 +34,13 @@ def train(policy, tmp_path, **overrides):
 
 @pytest.mark.parametrize(
     ("baseline_score", "center", "credit"),
-    [("zero", "group", "to_go"), ("magnitude", "group", "to_go"), ("zero", "index", "to_go")]
-    + [("zero", "group", "segment"), ("magnitude", "index", "segment")],
+    [
+        ("zero", "group", "to_go"),
+        ("magnitude", "group", "to_go"),
+        ("zero", "index", "to_go"),
+        ("zero", "group", "segment"),
+        ("magnitude", "index", "segment"),
+    ],
 )
 def test_settings_reach_the_advantages(tmp_path, policy, baseline_score, center, credit):
     trainer = train(
