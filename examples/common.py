@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 from pocket import task as pocket_task
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
 from trl import ModelConfig, ScriptArguments, get_quantization_config
+from trl.trainer.utils import get_config_model_id
 
 from repro_trl.answers import make_accuracy_reward
 from repro_trl.boundaries import find_segment_starts
@@ -203,10 +204,22 @@ def train_and_report(trainer: Any, dataset_name: str | None) -> None:
     if trainer.eval_dataset is not None:
         trainer.evaluate()
         trainer.accelerator.print("\n" + before_after_table(trainer))
-    trainer.accelerator.print(f"\nModel, tokenizer and card are in {args.output_dir}")
+    save_records(trainer, dataset_name)
+    trainer.accelerator.print(f"\nModel, tokenizer, card and logs are in {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=dataset_name)
     trainer.end()
+
+
+def save_records(trainer: Any, dataset_name: str | None) -> None:
+    """
+    Leave in the output folder what `repro-trl report` reads and TRL keeps in checkpoints only, or nowhere: the history
+    of logs (`trainer_state.json`), and the names of model and dataset (`run.json`).
+    """
+    trainer.save_state()
+    if trainer.is_world_process_zero():
+        names = {"model": get_config_model_id(trainer.model.config), "dataset": dataset_name}
+        Path(trainer.args.output_dir, "run.json").write_text(json.dumps(names, indent=2) + "\n")
 
 
 def show_progress(trainer: Any) -> None:

@@ -21,7 +21,7 @@ class Evaluation:
     thinking_tokens: float
     """Tokens before `</think>`; all of them in a completion without it."""
     backtracks: float
-    """Segments of the thought with a phrase of `repro_trl.thinking.BACKTRACK` in them, per completion."""
+    """Segments of the thought with a phrase of `repro_trl.thinking.BACKTRACK_PHRASES` in them, per completion."""
     truncated: float
     """Share without an end-of-sequence token within the limit."""
 
