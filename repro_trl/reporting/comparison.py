@@ -1,0 +1,146 @@
+"""The figures of a report: one row for each quantity and arm, what to think of them, and the curves behind them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from re import Pattern
+
+from ..thinking import BACKTRACK_PATTERNS
+from .arms import Arm, Difference, Estimate, difference, estimate
+from .flags import Flag, find_flags
+from .metrics import COMPLETIONS, PHASES, Course, Metric, course, metrics, start_and_end
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    A quantity of one arm in one phase.
+
+    Attributes:
+        start, end: over the runs that have the quantity (see `metrics.start_and_end`); `start` is `None` where no run
+            has two points.
+        change: end minus start over the runs that have both.
+        difference: of the ends from the first arm's; `None` for the first arm, or where that one has no value.
+        sources: where it was read, of `metrics.LOGS` and `metrics.COMPLETIONS`.
+    """
+
+    phase: str
+    metric: Metric
+    arm: Arm
+    start: Estimate | None
+    end: Estimate
+    change: Estimate | None
+    difference: Difference | None
+    sources: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean over an arm's runs at the steps they share, with half the width of the 95% interval (`None`: one run)."""
+
+    steps: list[int]
+    estimates: list[Estimate]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a report shows. `flags` and `notes` hold (run name, flag or sentence)."""
+
+    arms: list[Arm]
+    metrics: tuple[Metric, ...]
+    rows: list[Row]
+    flags: list[tuple[str, Flag]]
+    notes: list[tuple[str, str]]
+
+    def curve(self, metric: Metric, phase: str, arm: Arm) -> Curve | None:
+        """The curve of a quantity, `None` where no run of the arm has it."""
+        courses = [found for run in arm.runs if (found := course(run, metric, phase)) is not None]
+        if not courses:
+            return None
+        by_step = [dict(found.points) for found in courses]
+        steps = sorted(set(by_step[0]).intersection(*by_step[1:]))
+        return Curve(steps, [estimate([points[step] for points in by_step]) for step in steps])
+
+
+def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRACK_PATTERNS) -> Comparison:
+    """
+    Compare arms, all against the first.
+
+    Args:
+        arms: from `arms.group_runs`, or put together by hand.
+        patterns: the kinds of backtrack that the runs were read with.
+    """
+    quantities = metrics(patterns)
+    rows = [row for phase in PHASES for metric in quantities for row in _rows(arms, metric, phase)]
+    runs = [run for arm in arms for run in arm.runs]
+    return Comparison(
+        arms=list(arms),
+        metrics=quantities,
+        rows=rows,
+        flags=[(run.name, flag) for run in runs for flag in find_flags(run, quantities)],
+        notes=[(run.name, note) for run in runs for note in run.notes],
+    )
+
+
+def _rows(arms: Sequence[Arm], metric: Metric, phase: str) -> list[Row]:
+    rows = []
+    base: list[tuple[int | None, float]] = []
+    for arm in arms:
+        courses: list[tuple[int | None, Course]] = []
+        for run in arm.runs:
+            if (found := course(run, metric, phase)) is not None:
+                courses.append((run.seed, found))
+        ends = [(seed, start_and_end(found, phase)) for seed, found in courses]
+        if arm is arms[0]:
+            base = [(seed, end) for seed, (_, end) in ends]
+        if not courses:
+            continue
+        with_start = [(start, end) for _, (start, end) in ends if start is not None]
+        rows.append(
+            Row(
+                phase=phase,
+                metric=metric,
+                arm=arm,
+                start=estimate([start for start, _ in with_start]) if with_start else None,
+                end=estimate([end for _, (_, end) in ends]),
+                change=estimate([end - start for start, end in with_start]) if with_start else None,
+                difference=(
+                    difference([(seed, end) for seed, (_, end) in ends], base) if base and arm is not arms[0] else None
+                ),
+                sources=frozenset(found.source for _, found in courses),
+            )
+        )
+    return rows
+
+
+def show_estimate(value: Estimate | None, decimals: int, signed: bool = False) -> str:
+    """"0.909 ± 0.041", or a dash where there is no value."""
+    if value is None:
+        return "–"
+    sign = "+" if signed else ""
+    text = f"{value.mean:{sign}.{decimals}f}"
+    if value.half_width is None or math.isinf(value.half_width):
+        return text
+    return f"{text} ± {value.half_width:.{decimals}f}"
+
+
+def show_difference(value: Difference | None, decimals: int) -> str:
+    """The difference with its sign, and how it was taken: "(3 pairs)", "(unpaired)"; for single runs nothing."""
+    if value is None:
+        return "–"
+    text = show_estimate(value.estimate, decimals, signed=True)
+    if value.num_pairs:
+        return f"{text} ({value.num_pairs} pairs)"
+    return text if value.estimate.half_width is None else f"{text} (unpaired)"
+
+
+def counted_runs(row: Row) -> str:
+    """"3 runs", or "2 of 3 runs" where the others lack the quantity."""
+    have, total = row.end.count, len(row.arm.runs)
+    plural = "" if total == 1 else "s"
+    return f"{total} run{plural}" if have == total else f"{have} of {total} run{plural}"
+
+
+def label_of(row: Row) -> str:
+    """Name of the quantity, starred where it was read off logged completions."""
+    return f"{row.metric.label}*" if COMPLETIONS in row.sources else row.metric.label

@@ -1,0 +1,118 @@
+"""What a report compares: each quantity, where it is read, and its course over a run."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+
+from .completions import ThoughtStatistics
+from .runs import EVALUATION_PREFIX, Run
+
+HELD_OUT, TRAINING = "held out", "training"
+PHASES = (HELD_OUT, TRAINING)
+
+LOGS, COMPLETIONS = "logs", "completions"
+
+WINDOW = 5
+"""Training figures of the start and the end of a run are means over the first and the last fifth of its points."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """
+    A quantity of a run.
+
+    Attributes:
+        key: its name in code.
+        label: its name for readers.
+        decimals: digits after the point.
+        log_key: its name in the log history, without "eval_"; `{accuracy}` is the accuracy reward. `None`: not logged.
+        of_completions: reads it off logged completions. `None`: cannot be read off them.
+        unit: what it is counted in.
+    """
+
+    key: str
+    label: str
+    unit: str
+    decimals: int
+    log_key: str | None = None
+    of_completions: Callable[[ThoughtStatistics], float] | None = None
+
+
+def metrics(kinds: Mapping[str, object]) -> tuple[Metric, ...]:
+    """All quantities, in the order of the report; `kinds` of backtrack in theirs."""
+
+    def of_kind(kind: str) -> Callable[[ThoughtStatistics], float]:
+        return lambda statistics: statistics.backtracks_by_kind[kind]
+
+    per_completion = "segments per completion"
+    return (
+        Metric("accuracy", "accuracy", "share", 3, "rewards/{accuracy}/mean", attrgetter("accuracy")),
+        Metric("thinking_tokens", "thinking tokens", "tokens", 1, "thinking_tokens", attrgetter("thinking_tokens")),
+        Metric("thinking_tokens_correct", "… of correct completions", "tokens", 1, None, attrgetter("thinking_tokens_correct")),
+        Metric("thinking_tokens_wrong", "… of wrong completions", "tokens", 1, None, attrgetter("thinking_tokens_wrong")),
+        Metric("backtracks", "backtracks", per_completion, 3, "backtracks", attrgetter("backtracks")),
+        *(Metric(f"backtracks/{kind}", f"… {kind}", per_completion, 3, None, of_kind(kind)) for kind in kinds),
+        Metric("truncated", "truncated", "share", 3, "completions/clipped_ratio"),
+        Metric("objective_gain", "J gain", "nats per token", 3, "repro/objective_gain"),
+        Metric("process_reward", "process reward", "per segment", 4, "repro/process_reward/mean"),
+        Metric("empty_thoughts", "empty thoughts", "share", 3, None, attrgetter("empty_thoughts")),
+    )
+
+
+@dataclass(frozen=True)
+class Course:
+    """A quantity over the steps of one run in one phase: (step, value) pairs, and which of LOGS and COMPLETIONS."""
+
+    points: tuple[tuple[int, float], ...]
+    source: str
+
+    @property
+    def values(self) -> list[float]:
+        return [value for _, value in self.points]
+
+
+def course(run: Run, metric: Metric, phase: str) -> Course | None:
+    """
+    The course of a quantity, or `None` where the run has no value of it.
+
+    Logs cover every completion and go before completions, of which TRL keeps one generation batch a file; backtracks
+    are the exception, so that their sum and their kinds are counted on the same texts with the same phrases.
+    """
+    readers = [_from_logs, _from_completions]
+    if metric.key == "backtracks":
+        readers.reverse()
+    return next((found for read in readers if (found := read(run, metric, phase)) is not None), None)
+
+
+def _from_logs(run: Run, metric: Metric, phase: str) -> Course | None:
+    if metric.log_key is None or ("{accuracy}" in metric.log_key and run.accuracy_reward is None):
+        return None
+    key = metric.log_key.format(accuracy=run.accuracy_reward)
+    key = f"{EVALUATION_PREFIX}{key}" if phase == HELD_OUT else key
+    # Of several evaluations at one step the last counts.
+    values = {entry["step"]: entry[key] for entry in run.log if entry.get(key) is not None}
+    points = tuple((step, float(value)) for step, value in sorted(values.items()) if not math.isnan(value))
+    return Course(points, LOGS) if points else None
+
+
+def _from_completions(run: Run, metric: Metric, phase: str) -> Course | None:
+    if metric.of_completions is None:
+        return None
+    statistics = run.held_out if phase == HELD_OUT else run.training
+    values = ((step, metric.of_completions(statistics[step])) for step in sorted(statistics))
+    points = tuple((step, value) for step, value in values if not math.isnan(value))
+    return Course(points, COMPLETIONS) if points else None
+
+
+def start_and_end(course: Course, phase: str) -> tuple[float | None, float]:
+    """
+    Figures of the start and the end of a run.
+
+    Held out: the first and the last evaluation. Training: means over the first and the last fifth of the points, at
+    least one each. The start is `None` where there is one point only.
+    """
+    values = course.values
+    width = 1 if phase == HELD_OUT else max(1, len(values) // WINDOW)
+    end = math.fsum(values[-width:]) / width
+    return (math.fsum(values[:width]) / width if len(values) > 1 else None), end

@@ -1,0 +1,54 @@
+"""A comparison as one HTML file that loads nothing and runs nothing: no scripts, no fonts, no network."""
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+
+from jinja2 import Environment, StrictUndefined
+
+from .arms import Arm
+from .charts import HEIGHT, WIDTH, make_panels
+from .comparison import Comparison, counted_runs, label_of, show_difference, show_estimate
+from .flags import RULES
+from .metrics import PHASES
+from .style import arm_style
+from .texts import COMPLETIONS_NOTE, INTERVAL_NOTE, PHASE_NOTES
+
+_TEMPLATE = "report.html.jinja"
+_SHOWN_SETTINGS = ("config_class", "model", "dataset", "seed", "learning_rate", "max_steps", "num_generations")
+
+
+def render_page(comparison: Comparison, phrases: Mapping[str, Iterable[str]]) -> str:
+    """
+    The page as text.
+
+    Args:
+        phrases: the phrases that count as backtracks, by kind, for the reader to see.
+    """
+    # Names of folders, settings and rewards are other people's text: everything is escaped.
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8"))
+    return template.render(
+        comparison=comparison,
+        styles=[arm_style(index) for index in range(len(comparison.arms))],
+        panels=make_panels(comparison),
+        phases=[(phase, PHASE_NOTES[phase], [r for r in comparison.rows if r.phase == phase]) for phase in PHASES],
+        settings=[(arm, _settings(arm)) for arm in comparison.arms],
+        rules=RULES,
+        phrases=phrases,
+        notes=(COMPLETIONS_NOTE, INTERVAL_NOTE),
+        width=WIDTH,
+        height=HEIGHT,
+        counted_runs=counted_runs,
+        label_of=label_of,
+        show_estimate=show_estimate,
+        show_difference=show_difference,
+    )
+
+
+def _settings(arm: Arm) -> dict[str, object]:
+    settings = arm.runs[0].settings
+    return {
+        name: value
+        for name, value in settings.items()
+        if (name in _SHOWN_SETTINGS and name != "seed") or name.startswith("repro_")
+    }

@@ -1,0 +1,72 @@
+"""A comparison as tables in a terminal."""
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .comparison import Comparison, counted_runs, label_of, show_difference, show_estimate
+from .metrics import COMPLETIONS, HELD_OUT, PHASES
+from .texts import COMPLETIONS_NOTE, INTERVAL_NOTE, PHASE_NOTES
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print the arms, a table for each phase, flags and notes."""
+    for arm in comparison.arms:
+        runs = ", ".join(f"{run.name} (seed {run.seed})" for run in arm.runs)
+        console.print(Text.assemble((arm.name, "bold"), f": {runs}"))
+    for phase in PHASES:
+        rows = [row for row in comparison.rows if row.phase == phase]
+        if not rows:
+            console.print(Text(f"\nNothing {phase} was measured." if phase == HELD_OUT else f"\nNo {phase} figures."))
+            continue
+        console.print()
+        console.print(_table(comparison, phase))
+        console.print(Text(PHASE_NOTES[phase], style="dim"))
+    if any(COMPLETIONS in row.sources for row in comparison.rows):
+        console.print(Text(COMPLETIONS_NOTE, style="dim"))
+    if any(len(arm.runs) > 1 for arm in comparison.arms):
+        console.print(Text(INTERVAL_NOTE, style="dim"))
+    _print_findings(comparison, console)
+
+
+def _table(comparison: Comparison, phase: str) -> Table:
+    many = len(comparison.arms) > 1
+    table = Table(title=phase, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    table.add_column("")
+    table.add_column("arm", overflow="fold")
+    for name in ("start", "end", "change"):
+        table.add_column(name, justify="right")
+    if many:
+        table.add_column(Text(f"end − {comparison.arms[0].name}"), justify="right")
+    table.add_column("runs", justify="right")
+    previous = None
+    for row in (row for row in comparison.rows if row.phase == phase):
+        if previous not in (None, row.metric.key) and many:
+            table.add_section()
+        decimals = row.metric.decimals
+        cells = [
+            label_of(row) if row.metric.key != previous else "",
+            row.arm.name,
+            show_estimate(row.start, decimals),
+            show_estimate(row.end, decimals),
+            show_estimate(row.change, decimals, signed=True),
+            *([show_difference(row.difference, decimals)] if many else []),
+            counted_runs(row).removesuffix("s").removesuffix(" run"),
+        ]
+        table.add_row(*map(Text, cells))
+        previous = row.metric.key
+    return table
+
+
+def _print_findings(comparison: Comparison, console: Console) -> None:
+    raised = [(name, flag) for name, flag in comparison.flags if flag.raised]
+    console.print()
+    if not raised:
+        console.print(Text("No flags."))
+    for name, flag in raised:
+        console.print(Text.assemble(("FLAG ", "bold red"), f"{flag.rule}, {name}: {flag.text}"))
+    for name, flag in comparison.flags:
+        if not flag.raised:
+            console.print(Text(f"{flag.rule}, {name}: {flag.text}"))
+    for name, note in comparison.notes:
+        console.print(Text(f"Note, {name}: {note}"))
