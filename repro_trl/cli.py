@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 
 # Subcommand: (module with `add_arguments(parser)` and `run(arguments) -> exit status`, one line of help).
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "report": ("repro_trl.reporting.command", "Compare training runs: a table, curves, flags, several seeds per arm."),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

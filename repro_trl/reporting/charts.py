@@ -1,6 +1,7 @@
 """The geometry of the charts of the HTML page: paths and ticks of one panel in its own coordinates."""
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .comparison import Comparison, Curve, show_estimate
@@ -8,7 +9,7 @@ from .metrics import HELD_OUT, TRAINING, Metric
 from .style import ArmStyle, arm_style
 
 WIDTH, HEIGHT = 340, 200
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 8, 24
+LEFT, RIGHT, TOP, BOTTOM = 46, 8, 8, 24
 _MAX_HOVER_POINTS = 120
 
 
@@ -32,11 +33,12 @@ class Marker:
 
 @dataclass(frozen=True)
 class ArmCurves:
-    """One arm in one panel: the training line and its interval as SVG path data, the points to hover over."""
+    """One arm in one panel: its training lines and interval as SVG path data, the points to hover over."""
 
     index: int
     style: ArmStyle
     line: str
+    runs: list[str]
     band: str
     hover: list[Marker]
     held_out: list[Marker]
@@ -62,23 +64,23 @@ def _panel(comparison: Comparison, metric: Metric) -> Panel | None:
         (index, phase): curve
         for index, arm in enumerate(comparison.arms)
         for phase in (TRAINING, HELD_OUT)
-        if (curve := comparison.curve(metric, phase, arm)) is not None and curve.steps
+        if (curve := comparison.curve(metric, phase, arm)) is not None
     }
     if not curves:
         return None
     steps = [step for curve in curves.values() for step in curve.steps]
-    bounds = [bound for curve in curves.values() for point in curve.estimates for bound in _bounds(point)]
-    x_values, y_values = nice_ticks(min(steps), max(steps), 5, whole=True), nice_ticks(min(bounds), max(bounds), 5)
-    x_range = min(steps[0:] + x_values[:1]), max(steps + x_values[-1:])
-    y_range = min(*bounds, y_values[0]), max(*bounds, y_values[-1])
+    x_values = nice_ticks(min(steps), max(steps), whole=True)
+    ranges = [curve.range for curve in curves.values()]
+    y_values = nice_ticks(min(low for low, _ in ranges), max(high for _, high in ranges))
 
     def x(step: float) -> float:
-        share = (step - x_range[0]) / ((x_range[1] - x_range[0]) or 1)
-        return round(_LEFT + share * (WIDTH - _LEFT - _RIGHT), 1)
+        share = (step - x_values[0]) / (x_values[-1] - x_values[0])
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
     def y(value: float) -> float:
-        share = (value - y_range[0]) / ((y_range[1] - y_range[0]) or 1)
-        return round(HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM), 1)
+        share = (value - y_values[0]) / (y_values[-1] - y_values[0])
+        # Intervals may go far beyond the panel, where they are cut off.
+        return round(HEIGHT - BOTTOM - min(max(share, -1), 2) * (HEIGHT - TOP - BOTTOM), 1)
 
     def markers(curve: Curve | None, arm: str, phase: str) -> list[Marker]:
         if curve is None:
@@ -87,10 +89,10 @@ def _panel(comparison: Comparison, metric: Metric) -> Panel | None:
             Marker(
                 x(step),
                 y(point.mean),
-                None if point.half_width is None else tuple(map(y, _bounds(point))),
+                None if half_width is None else (y(point.mean - half_width), y(point.mean + half_width)),
                 f"{arm}, {phase}, step {step}: {show_estimate(point, metric.decimals)}",
             )
-            for step, point in zip(curve.steps, curve.estimates, strict=True)
+            for step, point, half_width in zip(curve.steps, curve.estimates, curve.intervals, strict=True)
         ]
 
     arms = []
@@ -102,13 +104,13 @@ def _panel(comparison: Comparison, metric: Metric) -> Panel | None:
                 index=index,
                 style=arm_style(index),
                 line=_path((m.x, m.y) for m in hover),
+                runs=_run_lines(training, x, y),
                 band=_band(hover),
                 hover=hover[:: math.ceil(len(hover) / _MAX_HOVER_POINTS) or 1],
                 held_out=markers(held_out, arm.name, HELD_OUT),
             )
         )
-    step_size = y_values[1] - y_values[0] if len(y_values) > 1 else 1
-    decimals = max(0, -math.floor(math.log10(step_size) + 1e-9))
+    decimals = max(0, -math.floor(math.log10(y_values[1] - y_values[0]) + 1e-9))
     return Panel(
         metric=metric,
         x_ticks=[Tick(x(value), f"{value:g}") for value in x_values],
@@ -117,27 +119,29 @@ def _panel(comparison: Comparison, metric: Metric) -> Panel | None:
     )
 
 
-def nice_ticks(low: float, high: float, count: int, whole: bool = False) -> list[float]:
-    """About `count` multiples of 1, 2 or 5 times a power of ten from below `low` to above `high`; `whole`: of 1."""
+def nice_ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    """Two ticks or more, about five, from `low` or below to `high` or above: multiples of 1, 2 or 5 times a power of
+    ten; `whole`: of 1 at least."""
     if high == low:
         low, high = low - 0.5 * (abs(low) or 1), high + 0.5 * (abs(high) or 1)
-        if whole:
-            return [round((low + high) / 2)]
-    rough = (high - low) / count
+    rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     size = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    size = max(size, 1) if whole else size
+    size = max(size, 1.0) if whole else size
     first, last = math.floor(low / size + 1e-9), math.ceil(high / size - 1e-9)
     return [index * size for index in range(first, last + 1)]
 
 
-def _bounds(point) -> tuple[float, float]:
-    half_width = point.half_width or 0.0
-    return point.mean - half_width, point.mean + half_width
+def _run_lines(curve: Curve | None, x: Callable[[float], float], y: Callable[[float], float]) -> list[str]:
+    """A line for each run of several."""
+    if curve is None or len(curve.runs) == 1:
+        return []
+    return [_path((x(step), y(value)) for step, value in zip(curve.steps, run, strict=True)) for run in curve.runs]
 
 
-def _path(points) -> str:
-    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if (points := list(points)) else ""
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    corners = "L".join(f"{x:g} {y:g}" for x, y in points)
+    return corners and f"M{corners}"
 
 
 def _band(markers: list[Marker]) -> str:

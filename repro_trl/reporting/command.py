@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accuracy",
         metavar="REWARD",
-        help="reward function that stands for accuracy (default: the only one, or the one with 'accuracy' in its name)",
+        help="reward function that stands for accuracy (default: the only one, or the only one named so)",
     )
     parser.add_argument(
         "--backtracks",
         metavar="FILE",
         help='JSON file with the phrases of each kind of backtrack, such as {"wait": ["wait", "hold on"]}',
     )
-    parser.add_argument("--png", metavar="FILE", help="write the curves as a picture (needs the extra 'report')")
+    parser.add_argument("--png", metavar="FILE", help="write the curves as a picture (needs the extra 'plots')")
     parser.add_argument("--html", metavar="FILE", help="write curves and tables as one self-contained page")
 
 
@@ -53,8 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> None:
+    if not arguments.runs and not arguments.arm:
+        raise ValueError("give the output folder of at least one training run.")
     if arguments.png and importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--png needs matplotlib: pip install 'repro-trl[report]'.")
+        raise ValueError("--png needs matplotlib: pip install 'repro-trl[plots]'.")
     phrases = read_backtrack_phrases(arguments.backtracks) if arguments.backtracks else BACKTRACK_PHRASES
     patterns = backtrack_patterns(phrases)
 
@@ -67,9 +69,8 @@ def _report(arguments: argparse.Namespace) -> None:
         if not name or not all(paths.split(",")):
             raise ValueError(f"--arm {entry!r}: give NAME=RUN or NAME=RUN,RUN…")
         arms.append(Arm(name, [read(path) for path in paths.split(",")]))
-    arms += group_runs([read(path) for path in arguments.runs])
-    if not arms:
-        raise ValueError("give the output folder of at least one training run.")
+    if arguments.runs:
+        arms += group_runs([read(path) for path in arguments.runs])
     comparison = compare(arms, patterns)
     # Where output is no terminal rich assumes 80 columns, and would break lines that a file can hold whole.
     print_comparison(comparison, Console() if sys.stdout.isatty() else Console(width=160, highlight=False))

@@ -9,6 +9,7 @@ from ..thinking import BACKTRACK_PATTERNS
 from .arms import Arm, Difference, Estimate, difference, estimate
 from .flags import Flag, find_flags
 from .metrics import COMPLETIONS, PHASES, Course, Metric, course, metrics, start_and_end
+from .runs import Run
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,10 @@ class Row:
     A quantity of one arm in one phase.
 
     Attributes:
-        start, end: over the runs that have the quantity (see `metrics.start_and_end`); `start` is `None` where no run
-            has two points.
+        start, end: over the runs that have the quantity (see `metrics.start_and_end`); `None` where no run has it, and
+            `start` also where no run has two points.
         change: end minus start over the runs that have both.
-        difference: of the ends from the first arm's; `None` for the first arm, or where that one has no value.
+        difference: of the ends from the first arm's; `None` for the first arm, or where one of both has no value.
         sources: where it was read, of `metrics.LOGS` and `metrics.COMPLETIONS`.
     """
 
@@ -28,7 +29,7 @@ class Row:
     metric: Metric
     arm: Arm
     start: Estimate | None
-    end: Estimate
+    end: Estimate | None
     change: Estimate | None
     difference: Difference | None
     sources: frozenset[str]
@@ -36,30 +37,49 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """Mean over an arm's runs at the steps they share, with half the width of the 95% interval (`None`: one run)."""
+    """
+    An arm's runs at the steps they share.
+
+    Attributes:
+        steps: these steps.
+        estimates: mean over the runs at each, with its 95% interval.
+        runs: the values of each run.
+    """
 
     steps: list[int]
     estimates: list[Estimate]
+    runs: list[list[float]]
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The smallest and the largest value of any run, to which pictures are cut."""
+        return min(map(min, self.runs)), max(map(max, self.runs))
+
+    @property
+    def intervals(self) -> list[float | None]:
+        """Half widths of the intervals that pictures show: from three runs on, since that of two tells nothing."""
+        return [point.half_width if point.count >= 3 else None for point in self.estimates]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything a report shows. `flags` and `notes` hold (run name, flag or sentence)."""
+    """Everything a report shows. `flags` hold (run name, flag), `notes` a sentence and the runs it is true of."""
 
     arms: list[Arm]
     metrics: tuple[Metric, ...]
     rows: list[Row]
     flags: list[tuple[str, Flag]]
-    notes: list[tuple[str, str]]
+    notes: dict[str, list[str]]
 
     def curve(self, metric: Metric, phase: str, arm: Arm) -> Curve | None:
-        """The curve of a quantity, `None` where no run of the arm has it."""
+        """The curve of a quantity, `None` where the arm's runs that have it share no step."""
         courses = [found for run in arm.runs if (found := course(run, metric, phase)) is not None]
-        if not courses:
-            return None
         by_step = [dict(found.points) for found in courses]
-        steps = sorted(set(by_step[0]).intersection(*by_step[1:]))
-        return Curve(steps, [estimate([points[step] for points in by_step]) for step in steps])
+        steps = sorted(set.intersection(*map(set, by_step))) if by_step else []
+        if not steps:
+            return None
+        values = [[points[step] for step in steps] for points in by_step]
+        return Curve(steps, [estimate(at_step) for at_step in zip(*values, strict=True)], values)
 
 
 def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRACK_PATTERNS) -> Comparison:
@@ -73,12 +93,16 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
     quantities = metrics(patterns)
     rows = [row for phase in PHASES for metric in quantities for row in _rows(arms, metric, phase)]
     runs = [run for arm in arms for run in arm.runs]
+    notes: dict[str, list[str]] = {}
+    for run in runs:
+        for note in run.notes:
+            notes.setdefault(note, []).append(run.name)
     return Comparison(
         arms=list(arms),
         metrics=quantities,
         rows=rows,
         flags=[(run.name, flag) for run in runs for flag in find_flags(run, quantities)],
-        notes=[(run.name, note) for run in runs for note in run.notes],
+        notes=notes,
     )
 
 
@@ -93,8 +117,6 @@ def _rows(arms: Sequence[Arm], metric: Metric, phase: str) -> list[Row]:
         ends = [(seed, start_and_end(found, phase)) for seed, found in courses]
         if arm is arms[0]:
             base = [(seed, end) for seed, (_, end) in ends]
-        if not courses:
-            continue
         with_start = [(start, end) for _, (start, end) in ends if start is not None]
         rows.append(
             Row(
@@ -102,19 +124,21 @@ def _rows(arms: Sequence[Arm], metric: Metric, phase: str) -> list[Row]:
                 metric=metric,
                 arm=arm,
                 start=estimate([start for start, _ in with_start]) if with_start else None,
-                end=estimate([end for _, (_, end) in ends]),
+                end=estimate([end for _, (_, end) in ends]) if ends else None,
                 change=estimate([end - start for start, end in with_start]) if with_start else None,
                 difference=(
-                    difference([(seed, end) for seed, (_, end) in ends], base) if base and arm is not arms[0] else None
+                    difference([(seed, end) for seed, (_, end) in ends], base)
+                    if base and ends and arm is not arms[0]
+                    else None
                 ),
                 sources=frozenset(found.source for _, found in courses),
             )
         )
-    return rows
+    return rows if any(row.end is not None for row in rows) else []
 
 
 def show_estimate(value: Estimate | None, decimals: int, signed: bool = False) -> str:
-    """"0.909 ± 0.041", or a dash where there is no value."""
+    """ "0.909 ± 0.041", or a dash where there is no value."""
     if value is None:
         return "–"
     sign = "+" if signed else ""
@@ -134,9 +158,14 @@ def show_difference(value: Difference | None, decimals: int) -> str:
     return text if value.estimate.half_width is None else f"{text} (unpaired)"
 
 
+def seed_of(run: Run) -> str:
+    """ "seed 1", or "seed unknown"."""
+    return f"seed {'unknown' if run.seed is None else run.seed}"
+
+
 def counted_runs(row: Row) -> str:
-    """"3 runs", or "2 of 3 runs" where the others lack the quantity."""
-    have, total = row.end.count, len(row.arm.runs)
+    """ "3 runs", or "2 of 3 runs" where the others lack the quantity."""
+    have, total = row.end.count if row.end is not None else 0, len(row.arm.runs)
     plural = "" if total == 1 else "s"
     return f"{total} run{plural}" if have == total else f"{have} of {total} run{plural}"
 

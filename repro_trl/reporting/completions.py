@@ -85,7 +85,7 @@ class ThoughtStatistics:
     Attributes:
         num_completions: how many.
         accuracy: mean accuracy reward of those that have one.
-        thinking_tokens: mean tokens of the thought, in all, in correct and in wrong completions; NaN without tokenizer.
+        thinking_tokens: mean tokens of the thought; likewise of correct and of wrong completions.
         backtracks: segments per completion that turn back in any way, and in each way.
         empty_thoughts: share of completions whose thought is white space or nothing.
         unclosed_thoughts: share of completions without the end-of-thinking marker.

@@ -3,6 +3,7 @@
 import math
 import statistics
 from dataclasses import dataclass
+from itertools import pairwise
 
 from .metrics import TRAINING, Metric, course
 from .runs import Run
@@ -93,7 +94,7 @@ def _blocks(values: list[float]) -> list[list[float]]:
     """Consecutive parts, their lengths equal to within one; as many as there are values where these are fewer."""
     count = min(BLOCKS, len(values))
     edges = [len(values) * index // count for index in range(count + 1)]
-    return [values[first:last] for first, last in zip(edges, edges[1:], strict=False)]
+    return [values[first:last] for first, last in pairwise(edges)]
 
 
 def _block_steps(steps: list[int]) -> list[tuple[int, int]]:

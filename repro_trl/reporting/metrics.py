@@ -45,14 +45,15 @@ def metrics(kinds: Mapping[str, object]) -> tuple[Metric, ...]:
     def of_kind(kind: str) -> Callable[[ThoughtStatistics], float]:
         return lambda statistics: statistics.backtracks_by_kind[kind]
 
-    per_completion = "segments per completion"
+    tokens, segments = "tokens", "segments per completion"
+    correct, wrong = attrgetter("thinking_tokens_correct"), attrgetter("thinking_tokens_wrong")
     return (
         Metric("accuracy", "accuracy", "share", 3, "rewards/{accuracy}/mean", attrgetter("accuracy")),
-        Metric("thinking_tokens", "thinking tokens", "tokens", 1, "thinking_tokens", attrgetter("thinking_tokens")),
-        Metric("thinking_tokens_correct", "… of correct completions", "tokens", 1, None, attrgetter("thinking_tokens_correct")),
-        Metric("thinking_tokens_wrong", "… of wrong completions", "tokens", 1, None, attrgetter("thinking_tokens_wrong")),
-        Metric("backtracks", "backtracks", per_completion, 3, "backtracks", attrgetter("backtracks")),
-        *(Metric(f"backtracks/{kind}", f"… {kind}", per_completion, 3, None, of_kind(kind)) for kind in kinds),
+        Metric("thinking_tokens", "thinking tokens", tokens, 1, "thinking_tokens", attrgetter("thinking_tokens")),
+        Metric("thinking_tokens_correct", "thinking tokens, correct", tokens, 1, None, correct),
+        Metric("thinking_tokens_wrong", "thinking tokens, wrong", tokens, 1, None, wrong),
+        Metric("backtracks", "backtracks", segments, 3, "backtracks", attrgetter("backtracks")),
+        *(Metric(f"backtracks/{kind}", f"backtracks, {kind}", segments, 3, None, of_kind(kind)) for kind in kinds),
         Metric("truncated", "truncated", "share", 3, "completions/clipped_ratio"),
         Metric("objective_gain", "J gain", "nats per token", 3, "repro/objective_gain"),
         Metric("process_reward", "process reward", "per segment", 4, "repro/process_reward/mean"),

@@ -6,8 +6,8 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 
 from .arms import Arm
-from .charts import HEIGHT, WIDTH, make_panels
-from .comparison import Comparison, counted_runs, label_of, show_difference, show_estimate
+from .charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, make_panels
+from .comparison import Comparison, counted_runs, label_of, seed_of, show_difference, show_estimate
 from .flags import RULES
 from .metrics import PHASES
 from .style import arm_style
@@ -38,8 +38,10 @@ def render_page(comparison: Comparison, phrases: Mapping[str, Iterable[str]]) ->
         notes=(COMPLETIONS_NOTE, INTERVAL_NOTE),
         width=WIDTH,
         height=HEIGHT,
+        box={"left": LEFT, "top": TOP, "width": WIDTH - LEFT - RIGHT, "height": HEIGHT - TOP - BOTTOM},
         counted_runs=counted_runs,
         label_of=label_of,
+        seed_of=seed_of,
         show_estimate=show_estimate,
         show_difference=show_difference,
     )

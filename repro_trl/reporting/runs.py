@@ -99,13 +99,17 @@ def read_run(
     else:
         run.log = state["log_history"]
         if not any("repro/" in key for entry in run.log for key in entry):
-            run.notes.append("no metrics of RePro are in the logs (repro_alpha=0, or another trainer): no J gain and process reward")
+            run.notes.append(
+                "no metrics of RePro are in the logs (repro_alpha=0, or another trainer): no J gain, no process reward"
+            )
     if not files:
-        run.notes.append("no completions were logged (log_completions=True does): no thoughts by verdict, no backtracks by kind")
+        run.notes.append(
+            "no completions were logged (log_completions=True does it): no thoughts by verdict, no backtracks by kind"
+        )
     last_step = max((entry["step"] for entry in run.log), default=math.inf)
     beyond = [step for step in files if step > last_step]
     if beyond:
-        run.notes.append(f"completions of {len(beyond)} step(s) after step {last_step}, where the logs end, are left out")
+        run.notes.append(f"completions of {len(beyond)} step(s) after the logs end, at step {last_step}, are left out")
         files = {step: file for step, file in files.items() if step <= last_step}
     columns = completion_columns(next(iter(files.values()))) if files else []
     run.accuracy_reward = _choose_accuracy_reward(run, columns, accuracy_reward)
@@ -174,8 +178,15 @@ def _read_thoughts(
     think_end = run.settings.get("repro_think_end", "</think>")
     evaluated = {entry["step"]: entry for entry in run.log if f"{EVALUATION_PREFIX}loss" in entry}
     previous = None
-    description = f"Reading completions of {escape(run.name)}"
-    for step, file in track(files.items(), description=description, console=Console(stderr=True), transient=True):
+    console = Console(stderr=True)
+    progress = track(
+        files.items(),
+        description=f"Reading completions of {escape(run.name)}",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    for step, file in progress:
         table = read_completions(file)
         texts = table.select([name for name in ("prompt", "completion") if name in table.column_names])
         # TRL writes what it generated last; logging more often than generating repeats a file.
@@ -196,8 +207,8 @@ def _read_thoughts(
     read = [*run.training.values(), *run.held_out.values()]
     if think_end and all(statistics.unclosed_thoughts == 1 for statistics in read):
         run.notes.append(
-            f"no completion holds {think_end!r}: each counts as a thought to its end. TRL leaves special tokens out of "
-            "the texts it logs"
+            f"no completion holds {think_end!r}: each counts as a thought to its end. TRL leaves special tokens out "
+            "of the texts it logs"
         )
 
 

@@ -4,7 +4,6 @@ import io
 import json
 import pickle
 import zipfile
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """
     Settings of a run by name, plain values only: of its training arguments, and of the JSON files beside them.
 
-    The name of the arguments' class is the entry `config_class`. A folder without such files gives an empty dictionary.
+    The name of the arguments' class is the entry `config_class`. A folder without such files gives an empty one.
 
     Raises:
         ValueError: a file is there but cannot be read.

@@ -1,10 +1,11 @@
 """A comparison as tables in a terminal."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .comparison import Comparison, counted_runs, label_of, show_difference, show_estimate
+from .comparison import Comparison, counted_runs, label_of, seed_of, show_difference, show_estimate
 from .metrics import COMPLETIONS, HELD_OUT, PHASES
 from .texts import COMPLETIONS_NOTE, INTERVAL_NOTE, PHASE_NOTES
 
@@ -12,7 +13,7 @@ from .texts import COMPLETIONS_NOTE, INTERVAL_NOTE, PHASE_NOTES
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the arms, a table for each phase, flags and notes."""
     for arm in comparison.arms:
-        runs = ", ".join(f"{run.name} (seed {run.seed})" for run in arm.runs)
+        runs = ", ".join(f"{run.name} ({seed_of(run)})" for run in arm.runs)
         console.print(Text.assemble((arm.name, "bold"), f": {runs}"))
     for phase in PHASES:
         rows = [row for row in comparison.rows if row.phase == phase]
@@ -31,7 +32,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def _table(comparison: Comparison, phase: str) -> Table:
     many = len(comparison.arms) > 1
-    table = Table(title=phase, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    table = Table(title=phase, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("arm", overflow="fold")
     for name in ("start", "end", "change"):
@@ -41,8 +42,6 @@ def _table(comparison: Comparison, phase: str) -> Table:
     table.add_column("runs", justify="right")
     previous = None
     for row in (row for row in comparison.rows if row.phase == phase):
-        if previous not in (None, row.metric.key) and many:
-            table.add_section()
         decimals = row.metric.decimals
         cells = [
             label_of(row) if row.metric.key != previous else "",
@@ -68,5 +67,5 @@ def _print_findings(comparison: Comparison, console: Console) -> None:
     for name, flag in comparison.flags:
         if not flag.raised:
             console.print(Text(f"{flag.rule}, {name}: {flag.text}"))
-    for name, note in comparison.notes:
-        console.print(Text(f"Note, {name}: {note}"))
+    for note, names in comparison.notes.items():
+        console.print(Text(f"Note, {', '.join(names)}: {note}"))

@@ -12,6 +12,6 @@ COMPLETIONS_NOTE = (
     f"over all completions, from the logs. Correct: the accuracy reward is above {CORRECT_ABOVE:g}."
 )
 INTERVAL_NOTE = (
-    "± is half of the 95% interval of the mean over runs, by Student's t; of a difference, over pairs of runs with the "
-    "same seed, or unpaired, by Welch's formula."
+    "± is half the width of the 95% interval of the mean over runs, by Student's t; of a difference, over pairs of "
+    "runs with the same seed, or unpaired, by Welch's formula."
 )
