@@ -110,17 +110,19 @@ def read_only(cache: DynamicCache) -> DynamicCache:
 
 
 def branch_attention_mask(
-    model: nn.Module, starts: Tensor, branch_length: int, prefix_length: int
+    model: nn.Module, prefix_starts: Tensor, starts: Tensor, branch_length: int, prefix_length: int
 ) -> Tensor | dict[str, Tensor]:
     """
     Attention mask of branches that leave one prefix at different tokens.
 
-    Branch m reads `branch_length` tokens of its own from sequence index `starts[:, m]` on. It sees the prefix before
-    that index, itself causally, and no other branch. Every query sees at least itself, so no softmax is empty.
+    Branch m reads `branch_length` tokens of its own from sequence index `starts[:, m]` on. It sees the prefix between
+    `prefix_starts` and that index, itself causally, and no other branch. Every query sees at least itself, so no
+    softmax is empty.
 
     Args:
         model: causal language model for which `unsupported_reason` is None.
-        starts: (B, M) int, sequence index of each branch's first token; all tokens before it are real.
+        prefix_starts: (B,) int, sequence index of the prefix's first real token.
+        starts: (B, M) int, sequence index of each branch's first token; all tokens between are real.
         branch_length: tokens per branch, A.
         prefix_length: tokens of the prefix, K.
 
@@ -138,7 +140,7 @@ def branch_attention_mask(
 
     def build(window: int | None) -> Tensor:
         start = starts[:, :, None, None]
-        prefix = (key < start).expand(-1, -1, branch_length, -1)
+        prefix = ((key >= prefix_starts[:, None, None, None]) & (key < start)).expand(-1, -1, branch_length, -1)
         own = offset[None, :] <= offset[:, None]
         if window is not None:
             prefix = prefix & (key > start + offset[:, None] - window)

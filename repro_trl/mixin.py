@@ -4,7 +4,6 @@ import math
 import re
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -16,28 +15,20 @@ from trl.trainer.utils import get_config_model_id
 from .advantage import normalize_rewards, reward_to_go, segment_credit
 from .answers import answer_text, extract_answer
 from .boundaries import find_segment_starts
-from .branch_attention import unsupported_reason, unwrap
 from .config import ReproConfigMixin
 from .hook import Rollout
-from .images import score_rows_with_images
+from .policy_scoring import CompletionScores, PolicyScoring
 from .process_reward import magnitude_score, process_rewards, stability_score
 from .scoring import (
     AnswerTokens,
     ScoringRow,
     encode_answer,
-    evaluation_mode,
     has_think_end,
-    masked_attention,
-    method_difference,
     prefix_after_marker,
-    score_rows,
 )
 from .trace import ScoredRollouts
 
 logger = logging.get_logger(__name__)
-
-# Largest |ΔJ| / (1 + |J|) between both methods that counts as rounding, for models computed in 32 and in 16 bits.
-_TOLERANCE_32_BIT, _TOLERANCE_16_BIT = 1e-3, 5e-2
 
 # Columns of these names hold what a reward compares with: a wrong `repro_answer_column` is then an oversight.
 _GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|^gt$", re.IGNORECASE)
@@ -55,7 +46,7 @@ REPRO_PAPER = {
 }
 
 
-class ReproMixin:
+class ReproMixin(PolicyScoring):
     """
     RePro for any trainer with an `AdvantageHook` among its bases: `class T(ReproMixin, AdvantageHook, GRPOTrainer)`.
 
@@ -93,9 +84,8 @@ class ReproMixin:
         super().__init__(model, reward_funcs, args, *more, **kwargs)
         self._answer_fn = answer_fn
         self._check_dataset()
-        self._repro_method = self._choose_method()
-        self._is_method_proven = self._repro_method == "replay" or self.args.repro_method == "shared"
         self._answer_cache: dict[str, tuple[AnswerTokens, AnswerTokens]] = {}
+        self._start_scoring()
 
     # ------------------------------------------------------------------------------------------------ start-up checks
 
@@ -127,36 +117,6 @@ class ReproMixin:
                 "the outcome advantage. Name its column in `repro_answer_column`, or give the trainer an `answer_fn`."
             )
 
-    def _choose_method(self) -> str:
-        method = self.args.repro_method
-        if self.args.repro_alpha == 0 or method == "replay":
-            return "replay"
-        with masked_attention(self.model):
-            reason = unsupported_reason(self.model)
-        if reason is None:
-            return "shared"
-        if method == "shared":
-            raise ValueError(f"repro_method='shared' is not exact for this model: {reason}. Use 'replay' or 'auto'.")
-        self._warn_of_replay(reason)
-        return "replay"
-
-    def _warn_of_replay(self, reason: str) -> None:
-        if self.accelerator.is_main_process:
-            logger.warning("repro_method='auto' takes the slower 'replay': %s.", reason)
-
-    def _prove_shared(self, batch: dict[str, Any], rows: list[ScoringRow], num_boundaries: int) -> None:
-        """Compare both methods on one row of every process, once; what the model's settings promise may not hold."""
-        row = max(rows, key=lambda row: len(row.starts), default=self._idle_row())
-        difference = method_difference(self.model, batch, row, self.args.repro_top_k, num_boundaries, self.temperature)
-        # What an idle process computes takes part in the forwards, not in the verdict.
-        local = torch.tensor([difference if rows else 0.0], device=batch["completion_ids"].device)
-        difference = self.accelerator.gather(local).max().item()
-        half = self.accelerator.mixed_precision in {"fp16", "bf16"} or unwrap(self.model).dtype.itemsize < 4
-        if difference > (_TOLERANCE_16_BIT if half else _TOLERANCE_32_BIT):
-            self._repro_method = "replay"
-            self._warn_of_replay(f"on this model 'shared' differs from it by {difference:.2g} nats per token")
-        self._is_method_proven = True
-
     def _set_signature_columns_if_needed(self) -> None:
         # With `remove_unused_columns=True`, TRL keeps only what it reads itself.
         super()._set_signature_columns_if_needed()
@@ -170,29 +130,26 @@ class ReproMixin:
         alpha = self.args.repro_alpha
         if alpha == 0 or not self._has_answers:
             return outcome
+        scores = self._score_completions(rollout)
         started = time.perf_counter()
-        rows, counts = self._scoring_rows(rollout)
-        if self.args.repro_credit == "segment":
-            self._warn_of_merged_segments(rows)
-        scored = self._score(rollout, rows)
+        scored = self._reward(rollout, scores)
         if outcome.dim() == 1:
             outcome = outcome.unsqueeze(1)
         mask = rollout.policy_mask
         process = alpha * scored.advantages * mask
-        self._log_repro(scored, outcome * mask, process, counts, time.perf_counter() - started)
+        seconds = scores.seconds + time.perf_counter() - started
+        self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
         return outcome * mask + process
 
-    def _scoring_rows(self, rollout: Rollout) -> tuple[list[ScoringRow], dict[str, int]]:
-        """The completions that can be scored, and how many have no answer, delimiter or end-of-thinking marker."""
+    def _scoring_rows(
+        self, examples: list[dict[str, Any]], completion_ids: Tensor, completion_mask: Tensor, policy_mask: Tensor
+    ) -> tuple[list[ScoringRow], dict[str, int]]:
         args, tokenizer = self.args, self._tokenizer
-        completion_mask = rollout.batch["completion_mask"].bool()
-        policy_mask = rollout.policy_mask.cpu()
+        policy_mask = policy_mask.cpu()
         rows = []
         counts = {"no_answer": 0, "no_delimiter": 0, "no_think_end": 0}
         lengths = completion_mask.sum(dim=1).tolist()
-        for index, (example, ids, length) in enumerate(
-            zip(rollout.examples, rollout.batch["completion_ids"].tolist(), lengths, strict=True)
-        ):
+        for index, (example, ids, length) in enumerate(zip(examples, completion_ids.tolist(), lengths, strict=True)):
             ids = ids[:length]
             starts, end = find_segment_starts(tokenizer, ids, args.repro_delimiter, args.repro_think_end)
             finished = args.repro_think_end is not None and has_think_end(tokenizer, ids, end, args.repro_think_end)
@@ -213,6 +170,8 @@ class ReproMixin:
                     last_answer=closing_tokens if finished else answer_tokens,
                 )
             )
+        if args.repro_credit == "segment":
+            self._warn_of_merged_segments(rows)
         return rows, counts
 
     def _warn_of_merged_segments(self, rows: list[ScoringRow]) -> None:
@@ -248,13 +207,13 @@ class ReproMixin:
             self._answer_cache[answer] = (tokens, closing)
         return self._answer_cache[answer]
 
-    def _score(self, rollout: Rollout, rows: list[ScoringRow]) -> ScoredRollouts:
-        """METHOD §3 to §5.2 for this process's completions, normalised over those of all processes."""
+    def _reward(self, rollout: Rollout, scores: CompletionScores) -> ScoredRollouts:
+        """METHOD §4 to §5.2 for this process's completions, normalised over those of all processes."""
         args = self.args
         count, length = rollout.batch["completion_ids"].shape
-        boundaries, boundary_mask, objective = self._compute_objective(rollout.batch, rows)
-        boundary_mask &= self._finite_rows(objective, boundary_mask).unsqueeze(1)
-        objective = objective.masked_fill(~boundary_mask, 0.0)
+        boundaries = scores.boundaries
+        boundary_mask = scores.boundary_mask & self._finite_rows(scores).unsqueeze(1)
+        objective = scores.objective.masked_fill(~boundary_mask, 0.0)
         rewards = self._segment_rewards(objective, boundary_mask)
         segment_mask = boundary_mask[:, 1:]
         gathered = [self.accelerator.gather(tensor) for tensor in (rewards, segment_mask, rollout.groups)]
@@ -284,70 +243,8 @@ class ReproMixin:
         spread = segment_credit if self.args.repro_credit == "segment" else reward_to_go
         return spread(normalized, segment_mask, ends, length)
 
-    def _compute_objective(self, batch: dict[str, Any], rows: list[ScoringRow]) -> tuple[Tensor, Tensor, Tensor]:
-        """METHOD §2.3 to §3: boundaries (B, M), boundary_mask (B, M) and J (B, M); masked in rows not asked for."""
-        args, device = self.args, batch["completion_ids"].device
-        micro_batch_size = args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
-
-        # Ranks must run the same number of forwards whatever their texts hold, or ZeRO-3 and FSDP2 deadlock.
-        most_starts = max((len(row.starts) for row in rows), default=0)
-        num_micro_batches = math.ceil(len(rows) / micro_batch_size)
-        local_sizes = torch.tensor([[num_micro_batches, most_starts, "pixel_values" in batch]], device=device)
-        num_micro_batches, most_starts, has_images = self.accelerator.gather(local_sizes).max(dim=0).values.tolist()
-        num_boundaries = min(args.repro_top_k, most_starts) + 2
-
-        if has_images:
-            if args.repro_method == "shared":
-                raise ValueError("repro_method='shared' cannot score prompts with images. Use 'replay' or 'auto'.")
-            if self._repro_method == "shared":
-                self._repro_method, self._is_method_proven = "replay", True
-                self._warn_of_replay("prompts hold images")
-            with evaluation_mode(self.model):
-                return score_rows_with_images(
-                    self._get_per_token_logps_and_entropies,
-                    self.model,
-                    batch,
-                    rows,
-                    args.repro_top_k,
-                    num_boundaries,
-                    micro_batch_size,
-                )
-
-        count = len(batch["completion_ids"])
-        boundaries = torch.zeros(count, num_boundaries, dtype=torch.long, device=device)
-        boundary_mask = torch.zeros(count, num_boundaries, dtype=torch.bool, device=device)
-        objective = torch.zeros(count, num_boundaries, device=device)
-        rows = sorted(rows, key=lambda row: row.end)  # completions of like length share a micro-batch
-        with (
-            evaluation_mode(self.model),
-            masked_attention(self.model) if self._repro_method == "shared" else nullcontext(),
-            self.accelerator.autocast(),
-        ):
-            if num_micro_batches > 0 and not self._is_method_proven:
-                self._prove_shared(batch, rows, num_boundaries)
-            for first in range(0, num_micro_batches * micro_batch_size, micro_batch_size):
-                micro_batch = rows[first : first + micro_batch_size]
-                results = score_rows(
-                    self.model,
-                    batch,
-                    micro_batch or [self._idle_row()],
-                    args.repro_top_k,
-                    num_boundaries,
-                    self.temperature,
-                    self._repro_method,
-                )
-                index = torch.tensor([row.index for row in micro_batch], dtype=torch.long, device=device)
-                for target, result in zip((boundaries, boundary_mask, objective), results, strict=True):
-                    target[index] = result[: len(micro_batch)]
-        return boundaries, boundary_mask, objective
-
-    def _idle_row(self) -> ScoringRow:
-        """What a process scores, and throws away, while the others still have completions."""
-        answer = AnswerTokens([self._tokenizer.eos_token_id], [True])
-        return ScoringRow(index=0, starts=[], end=1, answer=answer, last_answer=answer)
-
-    def _finite_rows(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
-        finite = objective.masked_fill(~boundary_mask, 0.0).isfinite().all(dim=1)
+    def _finite_rows(self, scores: CompletionScores) -> Tensor:
+        finite = scores.objective.masked_fill(~scores.boundary_mask, 0.0).isfinite().all(dim=1)
         if not finite.all():
             logger.warning(
                 "%d completion(s) got no process advantage: the log-probability of the answer is not finite.",

@@ -29,15 +29,17 @@ class PrefixPass:
     Attributes:
         entropies: (B, N) float32, nats: H_s at the asked positions, 0 where masked.
         cache: keys and values of all P + L tokens; None if they were not kept.
-        input_ids: (B, P + L) prompt and completion as they lie in the cache: rows start with their first real token.
-        prompt_lengths: (B,) int, real tokens of the prompts.
-        prompt_width: P, left padding included, which positions count.
+        input_ids: (B, P + L) prompt and completion as they lie in the cache.
+        prompt_starts: (B,) int, where in the cache the prompt's first real token lies.
+        completion_starts: (B,) int, where the completion's first token lies; all tokens between are real.
+        prompt_width: P, left padding included: the position of the completion's first token as the model counts them.
     """
 
     entropies: Tensor
     cache: DynamicCache | None
     input_ids: Tensor
-    prompt_lengths: Tensor
+    prompt_starts: Tensor
+    completion_starts: Tensor
     prompt_width: int
 
 
@@ -147,15 +149,15 @@ def prefix_pass(
         cache = DynamicCache()
         inputs = {"position_ids": position_ids, "past_key_values": cache, "use_cache": True}
         attention_mask = torch.ones_like(input_ids)
-        first = prompt_lengths
+        prompt_starts, completion_starts = torch.zeros_like(prompt_lengths), prompt_lengths
     else:
         cache = None
         inputs = {"use_cache": False}
         attention_mask = torch.cat([prompt_mask, completion_mask], dim=1).long()
-        first = torch.full_like(prompt_lengths, width)
+        prompt_starts, completion_starts = width - prompt_lengths, torch.full_like(prompt_lengths, width)
 
     # c_s is predicted at the token before it.
-    rows = _flat_index(first[:, None] - 1 + positions, length)
+    rows = _flat_index(completion_starts[:, None] - 1 + positions, length)
     entropies = _at_rows(
         lambda logits, _: _entropies(logits, temperature),
         model,
@@ -170,7 +172,7 @@ def prefix_pass(
             f"The model cached {cache.get_seq_length()} of {length} tokens. In training mode gradient checkpointing "
             'switches the cache off: disable it while scoring. For a model without a cache use method="replay".'
         )
-    return PrefixPass(entropies, cache, input_ids, prompt_lengths, width)
+    return PrefixPass(entropies, cache, input_ids, prompt_starts, completion_starts, width)
 
 
 @torch.no_grad()
@@ -208,7 +210,7 @@ def branch_pass(
         return torch.zeros(boundaries.shape, device=boundaries.device)
     boundaries = boundaries.masked_fill(~boundary_mask, 0)
     # Where each branch begins in the cache: at the token before its boundary, which it reads again.
-    starts = prefix.prompt_lengths[:, None] + boundaries - 1
+    starts = prefix.completion_starts[:, None] + boundaries - 1
     input_ids = torch.cat([prefix.input_ids.gather(1, starts)[..., None], answer_ids[..., :-1]], dim=-1)
     position_ids = prefix.prompt_width + boundaries[..., None] - 1 + torch.arange(length, device=boundaries.device)
     # Padding must not reach past the end of a learned table of positions.
@@ -221,7 +223,7 @@ def branch_pass(
         rows,
         scored_mask,
         input_ids=input_ids.view(batch, branches * length),
-        attention_mask=branch_attention_mask(model, starts, length, prefix.input_ids.shape[1]),
+        attention_mask=branch_attention_mask(model, prefix.prompt_starts, starts, length, prefix.input_ids.shape[1]),
         position_ids=position_ids.view(batch, branches * length),
         past_key_values=read_only(prefix.cache),
         use_cache=True,

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
 from .boundaries import select_boundaries
 from .branch_attention import unwrap
-from .objective import branch_pass, prefix_pass, replay
+from .objective import PrefixPass, branch_pass, prefix_pass, replay
 
 
 @dataclass
@@ -164,35 +164,80 @@ def score_rows(
         temperature=temperature,
         keep_cache=method == "shared",
     )
-    entropies = prefix.entropies.tolist()
+    if method == "shared":
+        return score_branches(model, prefix, rows, top_k, num_boundaries, temperature)
+    boundaries, boundary_mask = _choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
+    answers = _pad_answers(rows, boundary_mask)
+    prompts_and_completions = (prompt_ids, prompt_mask, completion_ids, completion_mask)
+    objective = replay(model, *prompts_and_completions, boundaries, boundary_mask, *answers, temperature)
+    return boundaries, boundary_mask, objective
+
+
+def score_branches(
+    model: nn.Module,
+    prefix: PrefixPass,
+    rows: list[ScoringRow],
+    top_k: int,
+    num_boundaries: int,
+    temperature: float = 1.0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """
+    The second half of `score_rows` by the shared method: one model call, given the pass over prompts and completions.
+
+    Args:
+        prefix: of the R completions, with its cache and the entropies at their `starts`.
+        model, rows, top_k, num_boundaries, temperature: as in `score_rows`.
+
+    Returns:
+        As `score_rows`.
+    """
+    boundaries, boundary_mask = _choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
+    answers = _pad_answers(rows, boundary_mask)
+    return boundaries, boundary_mask, branch_pass(model, prefix, boundaries, boundary_mask, *answers, temperature)
+
+
+def prefix_of_pass(
+    rows: list[ScoringRow],
+    prompt_width: int,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    entropies: Tensor,
+    cache: DynamicCache,
+) -> PrefixPass:
+    """
+    What `score_branches` needs, taken from a forward that somebody else ran over R prompts and completions.
+
+    Args:
+        rows: the R completions.
+        prompt_width: P, left padding included.
+        input_ids, attention_mask: (R, P + L), prompts padded on the left, completions on the right.
+        entropies: (R, L) nats: of the distribution that produced each completion token.
+        cache: keys and values of the P + L tokens.
+    """
+    starts, start_mask = _pad_rows([row.starts for row in rows], input_ids.device)
+    prompt_starts = prompt_width - attention_mask[:, :prompt_width].long().sum(dim=1)
+    return PrefixPass(
+        entropies=entropies.float().gather(1, starts).masked_fill(~start_mask, 0.0),
+        cache=cache,
+        input_ids=input_ids,
+        prompt_starts=prompt_starts,
+        completion_starts=torch.full_like(prompt_starts, prompt_width),
+        prompt_width=prompt_width,
+    )
+
+
+def _choose_boundaries(
+    rows: list[ScoringRow], entropies: Tensor, top_k: int, num_boundaries: int
+) -> tuple[Tensor, Tensor]:
+    """METHOD §2.3 and §2.4 for R completions, given H_s at their `starts` (R, N): boundaries and mask (R, M)."""
     chosen = [
-        select_boundaries(row.starts, entropies[i][: len(row.starts)], row.end, top_k) for i, row in enumerate(rows)
+        select_boundaries(row.starts, values[: len(row.starts)], row.end, top_k)
+        for row, values in zip(rows, entropies.tolist(), strict=True)
     ]
-    boundaries, boundary_mask = _pad_rows(chosen, device, num_boundaries)
+    boundaries, boundary_mask = _pad_rows(chosen, entropies.device, num_boundaries)
     # A padded boundary repeats the last one, so that it is a valid place whatever is computed there.
     last = boundary_mask.sum(dim=1, keepdim=True) - 1
-    boundaries = torch.where(boundary_mask, boundaries, boundaries.gather(1, last))
-    answer_ids, answer_mask, scored_mask = _pad_answers(rows, last, num_boundaries, device)
-
-    if method == "shared":
-        objective = branch_pass(
-            model, prefix, boundaries, boundary_mask, answer_ids, answer_mask, scored_mask, temperature
-        )
-    else:
-        objective = replay(
-            model,
-            prompt_ids,
-            prompt_mask,
-            completion_ids,
-            completion_mask,
-            boundaries,
-            boundary_mask,
-            answer_ids,
-            answer_mask,
-            scored_mask,
-            temperature,
-        )
-    return boundaries, boundary_mask, objective
+    return torch.where(boundary_mask, boundaries, boundaries.gather(1, last)), boundary_mask
 
 
 def _pad_rows(rows: list[list[int]], device: torch.device, width: int = 0) -> tuple[Tensor, Tensor]:
@@ -203,18 +248,17 @@ def _pad_rows(rows: list[list[int]], device: torch.device, width: int = 0) -> tu
     return values.view(len(rows), width), torch.arange(width, device=device) < lengths.unsqueeze(1)
 
 
-def _pad_answers(
-    rows: list[ScoringRow], last: Tensor, num_boundaries: int, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
+def _pad_answers(rows: list[ScoringRow], boundary_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Answers of R rows: ids, mask and scored mask, each (R, A), or (R, M, A) where the last boundary's differ."""
-    count = len(rows)
+    count, num_boundaries = boundary_mask.shape
     answers = [row.answer for row in rows] + [row.last_answer for row in rows]
-    ids, mask = _pad_rows([answer.ids for answer in answers], device)
-    scored, _ = _pad_rows([list(map(int, answer.scored)) for answer in answers], device)
+    ids, mask = _pad_rows([answer.ids for answer in answers], boundary_mask.device)
+    scored, _ = _pad_rows([list(map(int, answer.scored)) for answer in answers], boundary_mask.device)
     padded = (ids, mask, scored.bool())
     if all(row.last_answer is row.answer for row in rows):
         return tuple(tensor[:count] for tensor in padded)
-    is_last = torch.arange(num_boundaries, device=device) == last
+    last = boundary_mask.sum(dim=1, keepdim=True) - 1
+    is_last = torch.arange(num_boundaries, device=boundary_mask.device) == last
     return tuple(
         torch.where(is_last.unsqueeze(2), tensor[count:].unsqueeze(1), tensor[:count].unsqueeze(1))
         for tensor in padded
