@@ -88,6 +88,13 @@ def test_runs_that_nothing_tells_apart_stay_apart(tmp_path):
     assert "the settings and the seed of another run" in runs[1].notes[-1]
 
 
+def test_runs_of_two_versions_stay_apart_and_it_is_said(tmp_path):
+    runs = make_runs(tmp_path, {"seed": 1}, {"seed": 2})
+    del runs[0].settings["repro_scale"]
+    assert [arm.name for arm in group_runs(runs)] == ["run 0", "run 1"]
+    assert "differs from run 0 only in settings" in runs[1].notes[-1] and "repro_scale" in runs[1].notes[-1]
+
+
 def test_many_differences_are_named_by_folder(tmp_path):
     other = {"repro_alpha": 0.3, "repro_top_k": 3, "beta": 0.1, "epsilon": 0.3}
     arms = group_runs(make_runs(tmp_path, {"seed": 1}, {"seed": 2}, other))

@@ -5,6 +5,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 from .runs import Run
@@ -57,6 +58,14 @@ def group_runs(runs: Sequence[Run]) -> list[Arm]:
             arms += [[run] for run in group]
         else:
             arms.append(group)
+    for earlier, later in combinations([group[0] for group in arms], 2):
+        one, other = arm_settings(earlier), arm_settings(later)
+        unshared = sorted(one.keys() ^ other.keys())
+        if unshared and all(one[name] == other[name] for name in one.keys() & other.keys()):
+            later.notes.append(
+                f"differs from {earlier.name} only in settings that one of both was saved without, as after an update: "
+                f"{', '.join(unshared)} (--arm puts runs together)"
+            )
     return [Arm(name, group) for name, group in zip(_names(arms), arms, strict=True)]
 
 
