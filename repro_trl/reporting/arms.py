@@ -63,7 +63,7 @@ def group_runs(runs: Sequence[Run]) -> list[Arm]:
         unshared = sorted(one.keys() ^ other.keys())
         if unshared and all(one[name] == other[name] for name in one.keys() & other.keys()):
             later.notes.append(
-                f"differs from {earlier.name} only in settings that one of both was saved without, as after an update: "
+                f"differs from {earlier.name} only in settings that one of both lacks, as after an update: "
                 f"{', '.join(unshared)} (--arm puts runs together)"
             )
     return [Arm(name, group) for name, group in zip(_names(arms), arms, strict=True)]
