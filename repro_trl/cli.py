@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 # Subcommand: (module with `add_arguments(parser)` and `run(arguments) -> exit status`, one line of help).
 COMMANDS: dict[str, tuple[str, str]] = {
+    "eval": ("repro_trl.evaluation.command", "Evaluate a checkpoint on the paper's benchmarks."),
     "report": ("repro_trl.reporting.command", "Compare training runs: a table, curves, flags, several seeds per arm."),
 }
 

@@ -1,0 +1,1 @@
+"""Evaluation of checkpoints on the paper's benchmarks: `repro-trl eval`, and during training."""

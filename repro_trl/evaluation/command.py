@@ -1,0 +1,238 @@
+"""`repro-trl eval`: the paper's table for a checkpoint of your own."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from .figures import Comparison, Figures, as_json, compare
+from .records import Record, read_items, write_atomically
+from .run import evaluate_task, model_fingerprint, records_path
+from .sampling import Sampler, Sampling, default_backend, load_sampler
+from .sandbox import SandboxError
+from .tables import accuracy_cell, comparison_table, cost_table, difference_cell, paper_table
+from .tasks import HUB_TASKS, Task, TaskError, load_task
+from .verify import Verifier
+
+_BATCH_SIZES = {"transformers": 64, "vllm": 1024}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the command."""
+    defaults = Sampling()
+    parser.add_argument("--model", required=True, help="Name on the Hub, or folder.")
+    parser.add_argument("--model_revision", help="Branch, tag or commit of a model on the Hub.")
+    parser.add_argument(
+        "--tasks",
+        default=",".join(HUB_TASKS),
+        help="Separated by commas: %(default)s, or files of your own (json, jsonl, parquet, csv).",
+    )
+    parser.add_argument("--data_dir", help="Folder with local copies of the datasets: <task>.jsonl or <task>/*.jsonl.")
+    parser.add_argument(
+        "--revision",
+        action="append",
+        default=[],
+        metavar="TASK=COMMIT",
+        help="Commit of a task's dataset instead of the pinned one; may be given several times.",
+    )
+    parser.add_argument("--output_dir", help="For completions and results. Default: evaluations/<model>.")
+    parser.add_argument("--compare_to", metavar="OUTPUT_DIR", help="Earlier evaluation, compared problem by problem.")
+    parser.add_argument(
+        "--num_samples", type=int, help="Completions of each problem. Default: 16 for the small sets, 4 for others."
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=defaults.temperature, help="0: greedy. [%(default)s]"
+    )
+    parser.add_argument("--top_p", type=float, default=defaults.top_p, help="Default: %(default)s.")
+    parser.add_argument("--max_new_tokens", type=int, default=defaults.max_new_tokens, help="Default: %(default)s.")
+    parser.add_argument("--seed", type=int, default=defaults.seed, help="Default: %(default)s.")
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        help="Completions sampled together. Default: "
+        f"{_BATCH_SIZES['transformers']}, with vLLM {_BATCH_SIZES['vllm']}.",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=["auto", "vllm", "transformers"],
+        default="auto",
+        help="auto: vLLM where it is installed and there is a GPU, else transformers.",
+    )
+    parser.add_argument("--dtype", default="auto", help="Of the weights. Default: as they were saved.")
+    parser.add_argument(
+        "--think_end",
+        default=defaults.think_end,
+        help="Text that ends the thought; empty: a completion is thought to its end. Default: %(default)s.",
+    )
+    parser.add_argument(
+        "--verify_seconds", type=float, default=10.0, help="For one comparison of answers. Default: %(default)s."
+    )
+    parser.add_argument(
+        "--verify_workers", type=int, help="Completions verified at one time. Default: the cores, shared by processes."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluate on every process; the main one writes and prints. Returns 1 if a task could not be evaluated."""
+    # Without an accelerator a launcher's processes find each other only when told so. They wait for the slowest.
+    state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
+    try:
+        return _run(arguments, state)
+    except ValueError as error:
+        if state.is_main_process:
+            print(f"repro-trl eval: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(arguments: argparse.Namespace, state: PartialState) -> int:
+    backend = default_backend() if arguments.backend == "auto" else arguments.backend
+    sampling = Sampling(
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        max_new_tokens=arguments.max_new_tokens,
+        seed=arguments.seed,
+        batch_size=_BATCH_SIZES[backend] if arguments.batch_size is None else arguments.batch_size,
+        think_end=arguments.think_end or None,
+    )
+    if arguments.num_samples is not None and arguments.num_samples < 1:
+        raise ValueError(f"num_samples={arguments.num_samples}: give 1 or more.")
+    output_dir = Path(arguments.output_dir or Path("evaluations", arguments.model.strip("/").replace("/", "--")))
+    output_dir.mkdir(parents=True, exist_ok=True)
+    model_settings = {
+        "model": arguments.model,
+        "model_revision": arguments.model_revision,
+        "model_fingerprint": model_fingerprint(arguments.model),
+        "backend": backend,
+        "dtype": arguments.dtype,
+    }
+    tasks, errors = _load_tasks(arguments, state)
+
+    @cache
+    def sampler() -> Sampler:
+        return load_sampler(
+            arguments.model, arguments.model_revision, backend, arguments.dtype, state.device, state.num_processes
+        )
+
+    workers = arguments.verify_workers
+    if workers is None:
+        workers = max(1, (os.cpu_count() or 1) // state.num_processes)
+    figures: dict[str, Figures] = {}
+    with Verifier(workers, arguments.verify_seconds, sampling.think_end) as verifier:
+        for task in tasks:
+            samples = arguments.num_samples or task.samples
+            try:
+                figures[task.name] = evaluate_task(
+                    task, samples, sampling, model_settings, sampler, verifier, output_dir, state
+                )
+            except SandboxError as error:
+                errors[task.name] = str(error)
+    if state.is_main_process:
+        comparisons = _compare(arguments.compare_to, figures, output_dir, errors)
+        _report(arguments, model_settings, sampling, tasks, figures, comparisons, errors, output_dir)
+    return 1 if errors else 0
+
+
+def _load_tasks(arguments: argparse.Namespace, state: PartialState) -> tuple[list[Task], dict[str, str]]:
+    """Tasks that every process could load, and the errors of the others."""
+    names = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
+    revisions = {}
+    for text in arguments.revision:
+        name, _, revision = text.partition("=")
+        if name not in names or not revision:
+            raise ValueError(f"revision={text!r}: give TASK=COMMIT for one of the tasks {names}.")
+        revisions[name] = revision
+    tasks: list[Task] = []
+    errors: dict[str, str] = {}
+    with state.main_process_first():  # it downloads, the others read what it has stored
+        for name in names:
+            try:
+                tasks.append(load_task(name, arguments.data_dir, revisions.get(name)))
+            except TaskError as error:
+                errors[name] = str(error)
+    # Nobody may begin a task that others do not have.
+    for other in gather_object([errors]):
+        errors |= other
+    kept = [task for task in tasks if not any(_is_task(name, task) for name in errors)]
+    taken = [task.name for task in kept]
+    if len(set(taken)) < len(taken):
+        raise ValueError(f"tasks={arguments.tasks!r}: the tasks need different names, got {taken}.")
+    if state.is_main_process:
+        for error in errors.values():
+            print(f"repro-trl eval: {error}", file=sys.stderr)
+    return kept, errors
+
+
+def _is_task(name: str, task: Task) -> bool:
+    return task.name == (name if name in HUB_TASKS else Path(name).stem)
+
+
+def _compare(
+    folder: str | None, figures: Mapping[str, Figures], output_dir: Path, errors: dict[str, str]
+) -> dict[str, Comparison]:
+    comparisons = {}
+    for task in figures if folder is not None else ():
+        path = records_path(Path(folder), task)
+        if not path.is_file():
+            errors[f"compare_to {task}"] = f"compare_to={folder!r} has no {path.name}."
+            continue
+        try:
+            comparisons[task] = compare(read_items(path, Record), read_items(records_path(output_dir, task), Record))
+        except ValueError as error:
+            errors[f"compare_to {task}"] = f"compare_to={folder!r}, {task}: {error}"
+    return comparisons
+
+
+def _report(
+    arguments: argparse.Namespace,
+    model_settings: dict[str, Any],
+    sampling: Sampling,
+    tasks: list[Task],
+    figures: dict[str, Figures],
+    comparisons: dict[str, Comparison],
+    errors: dict[str, str],
+    output_dir: Path,
+) -> None:
+    results: dict[str, Any] = {
+        **model_settings,
+        "sampling": vars(sampling),
+        "tasks": {
+            task.name: {"source": task.source, **as_json(figures[task.name])} for task in tasks if task.name in figures
+        },
+        "errors": errors,
+    }
+    rows = {arguments.model: {task: accuracy_cell(row) for task, row in figures.items()}}
+    if arguments.compare_to is not None:
+        earlier = json.loads(Path(arguments.compare_to, "results.json").read_text(encoding="utf-8"))
+        label = earlier["model"] if earlier["model"] != arguments.model else f"{earlier['model']} (compared to)"
+        cells = {task: _cell_of(row) for task, row in earlier["tasks"].items() if task in figures}
+        difference = {task: difference_cell(row) for task, row in comparisons.items()}
+        rows = {label: cells, **rows, "difference": difference}
+        results["compared_to"] = {
+            "model": earlier["model"],
+            "tasks": {task: as_json(comparison) for task, comparison in comparisons.items()},
+        }
+    write_atomically(output_dir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+    for style in ("markdown", "terminal"):
+        tables = [paper_table(rows, style), cost_table(figures, style)]
+        if comparisons:
+            tables.append(comparison_table(comparisons, style))
+        notes = [f"Not evaluated: {error}" for error in errors.values()]
+        text = "\n\n".join([*(tables if figures else []), *notes]) + "\n"
+        if style == "markdown":
+            write_atomically(output_dir / "results.md", text)
+        else:
+            print("\n" + text + f"\nCompletions and results are in {output_dir}")
+
+
+def _cell_of(row: dict[str, Any]) -> str:
+    error = row["standard_error"]
+    return f"{100 * row['accuracy']:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")

@@ -1,0 +1,49 @@
+"""What a completion holds: an answer to vote with, the letter of an option, a program."""
+
+import re
+
+from ..answers import _last_box
+
+_THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\}|\\,|\\!|,\\!)(?=\d{3}(?!\d))")
+_NO_MEANING = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;:! ]|\\displaystyle|[\s$~]")
+_LETTER_IN_BOX = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z])")
+_STATED_LETTER = re.compile(r"\banswer(?:\s+is)?\s*:?\s*\**\s*(?:option\s+)?\(?([A-Z])(?![A-Za-z])", re.IGNORECASE)
+_CODE_BLOCK = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+
+
+def conclusion(completion: str, think_end: str | None) -> str:
+    """What follows the last end-of-thinking marker; all of a completion without one."""
+    return completion.rpartition(think_end)[2] if think_end else completion
+
+
+def math_vote(conclusion: str) -> str | None:
+    """
+    The last boxed answer, in a form that differs less than answers are written: without spaces, sizes of brackets and
+    commas between thousands. `None` without a box.
+    """
+    box = _last_box(conclusion)
+    if box is None:
+        return None
+    text = _THOUSANDS.sub("", box)
+    text = re.sub(r"\\[dt]frac", r"\\frac", text)
+    return _NO_MEANING.sub("", text).rstrip(".") or box
+
+
+def choice_letter(conclusion: str, letters: str) -> str | None:
+    """The letter in the last box, or else in the last "answer is …"; `None` where neither holds one of `letters`."""
+    box = _last_box(conclusion)
+    if box is not None:
+        found = [letter for letter in _LETTER_IN_BOX.findall(box) if letter in letters]
+        return found[0] if found else None
+    stated = [letter.upper() for letter in _STATED_LETTER.findall(conclusion)]
+    return next((letter for letter in reversed(stated) if letter in letters), None)
+
+
+def program(conclusion: str) -> str | None:
+    """The last code block that is not marked as another language than Python; `None` without one."""
+    blocks = [
+        body
+        for language, body in _CODE_BLOCK.findall(conclusion)
+        if language.lower() in ("", "python", "python3", "py")
+    ]
+    return blocks[-1] if blocks else None

@@ -1,0 +1,44 @@
+"""
+Verifies answers for `verify.py`, a line for each line it reads; run as a script, and killed when it takes too long.
+
+math-verify's own time limits are signals, which turn a timeout into "not equal" without a word. Here they are off, as
+always outside the main thread, and the process that started this one keeps the time.
+"""
+
+import json
+import sys
+import threading
+import types
+from pathlib import Path
+
+
+def serve() -> None:
+    """Answer requests until there are no more. Nothing but answers may reach standard output."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    # The packages themselves import the trainers, which takes many seconds; two of their modules are all that is needed.
+    folder = Path(__file__).parent
+    for name, path in (("repro_trl", folder.parent), ("repro_trl.evaluation", folder)):
+        package = types.ModuleType(name)
+        package.__path__ = [str(path)]
+        sys.modules[name] = package
+    from repro_trl.answers import verify_answer
+    from repro_trl.evaluation.completions import math_vote
+
+    verify_answer(r"\boxed{0.5}", r"\frac{1}{2}", None)  # the first comparison takes a second
+    print(json.dumps({"outcome": "ready"}), file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            right = verify_answer(request["conclusion"], request["answer"], None)
+            vote = math_vote(request["conclusion"])
+            outcome = "right" if right else "wrong" if vote is not None else "no answer"
+            answer = {"outcome": outcome, "vote": vote, "detail": ""}
+        except Exception as error:
+            answer = {"outcome": "failure", "vote": None, "detail": f"{type(error).__name__}: {error}"[:300]}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
