@@ -49,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num_samples", type=int, help="Completions of each problem. Default: 16 for the small sets, 4 for others."
     )
-    parser.add_argument(
-        "--temperature", type=float, default=defaults.temperature, help="0: greedy. [%(default)s]"
-    )
+    parser.add_argument("--temperature", type=float, default=defaults.temperature, help="0: greedy. [%(default)s]")
     parser.add_argument("--top_p", type=float, default=defaults.top_p, help="Default: %(default)s.")
     parser.add_argument("--max_new_tokens", type=int, default=defaults.max_new_tokens, help="Default: %(default)s.")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="Default: %(default)s.")

@@ -9,6 +9,7 @@ _NO_MEANING = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;:! ]|\\displays
 _LETTER_IN_BOX = re.compile(r"(?<![A-Za-z])([A-Z])(?![A-Za-z])")
 _STATED_LETTER = re.compile(r"\banswer(?:\s+is)?\s*:?\s*\**\s*(?:option\s+)?\(?([A-Z])(?![A-Za-z])", re.IGNORECASE)
 _CODE_BLOCK = re.compile(r"^[ \t]*```[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*```[ \t]*$", re.DOTALL | re.MULTILINE)
+_PYTHON = ("", "python", "python3", "py")
 
 
 def conclusion(completion: str, think_end: str | None) -> str:
@@ -41,9 +42,5 @@ def choice_letter(conclusion: str, letters: str) -> str | None:
 
 def program(conclusion: str) -> str | None:
     """The last code block that is not marked as another language than Python; `None` without one."""
-    blocks = [
-        body
-        for language, body in _CODE_BLOCK.findall(conclusion)
-        if language.lower() in ("", "python", "python3", "py")
-    ]
-    return blocks[-1] if blocks else None
+    blocks = _CODE_BLOCK.findall(conclusion)
+    return next((body for language, body in reversed(blocks) if language.lower() in _PYTHON), None)

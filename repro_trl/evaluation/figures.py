@@ -26,8 +26,8 @@ class Figures:
         standard_error: of `accuracy`; see `clustered_standard_error`.
         pass_at: k → pass@k, for the powers of two up to n and n itself.
         majority: maj@n; `None` for programs, which do not vote.
-        thinking_tokens, thinking_tokens_right, thinking_tokens_wrong: mean tokens up to the end-of-thinking marker, all
-            of them where there is none.
+        thinking_tokens, thinking_tokens_right, thinking_tokens_wrong: mean tokens up to the end-of-thinking marker,
+            all of them where there is none.
         completion_tokens: mean tokens of a completion.
         tokens_per_correct: tokens of all completions over the number of right ones.
         backtracks: segments of a thought that turn back (`repro_trl.thinking.BACKTRACK`), per completion.
@@ -60,8 +60,8 @@ class Figures:
 
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """
-    Probability that at least one of k samples, drawn without replacement from n of which `correct` are right, is right:
-    the unbiased estimator 1 - C(n - c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374).
+    Probability that at least one of k samples is right, drawn without replacement from n of which `correct` are: the
+    unbiased estimator 1 - C(n - c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374).
 
     Raises:
         ValueError: not 1 ≤ k ≤ n, or not 0 ≤ correct ≤ n.
@@ -103,9 +103,13 @@ def clustered_standard_error(shares: Sequence[float]) -> float | None:
     return float(np.std(shares, ddof=1) / math.sqrt(len(shares)))
 
 
-def compute_figures(records: Iterable[Record]) -> Figures:
+def compute_figures(records: Iterable[Record], votes: bool = True) -> Figures:
     """
     Figures of one task's records, which hold the same number of samples of each problem.
+
+    Args:
+        records: in any order.
+        votes: whether answers can be voted on; programs cannot.
 
     Raises:
         ValueError: no records, or problems with different numbers of samples.
@@ -121,7 +125,6 @@ def compute_figures(records: Iterable[Record]) -> Figures:
     counts = [sum(record.right for record in samples) for samples in by_problem.values()]
     shares = [count / n for count in counts]
     ks = sorted({2**power for power in range(n.bit_length()) if 2**power <= n} | {n})
-    votes = any(record.outcome not in ("no answer", *FAILURES) and record.vote is not None for record in everything)
     segments = sum(record.segments for record in everything)
     right = [record for record in everything if record.right]
     tokens = sum(record.completion_tokens for record in everything)
@@ -142,7 +145,7 @@ def compute_figures(records: Iterable[Record]) -> Figures:
         completion_tokens=tokens / len(everything),
         tokens_per_correct=tokens / len(right) if right else None,
         backtracks=_mean([record.backtracks for record in everything]),
-        backtracking_rate=sum(record.backtracks for record in everything) / segments,
+        backtracking_rate=sum(record.backtracks for record in everything) / max(segments, 1),
         truncation_rate=_mean([record.truncated for record in everything]),
         outcomes=dict(sorted(Counter(record.outcome for record in everything).items())),
     )

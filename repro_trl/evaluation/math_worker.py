@@ -15,7 +15,7 @@ from pathlib import Path
 def serve() -> None:
     """Answer requests until there are no more. Nothing but answers may reach standard output."""
     answers, sys.stdout = sys.stdout, sys.stderr
-    # The packages themselves import the trainers, which takes many seconds; two of their modules are all that is needed.
+    # The packages themselves import the trainers, which takes many seconds; two of their modules are needed.
     folder = Path(__file__).parent
     for name, path in (("repro_trl", folder.parent), ("repro_trl.evaluation", folder)):
         package = types.ModuleType(name)

@@ -1,8 +1,8 @@
 """
 What an evaluation writes, and how an interrupted one goes on.
 
-Every process appends to files of its own, below `work/` in the output folder; a line that was cut off is dropped and its
-work done again. When all work on a task is done, the main process merges the lines, in the order of problems and
+Every process appends to files of its own, below `work/` in the output folder; a line that was cut off is dropped and
+its work done again. When all work on a task is done, the main process merges the lines, in the order of problems and
 samples, into one file that does not show how often or by how many processes it was written.
 """
 

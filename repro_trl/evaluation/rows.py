@@ -181,8 +181,8 @@ def livecodebench_problems(dataset: Dataset) -> Iterable[Problem]:
     for index, row in enumerate(texts):
         if row["starter_code"]:
             task = (
-                "Write a Python program that solves the problem. Keep the names of this starter code, and write no code "
-                f"that reads input or prints:\n\n```python\n{row['starter_code'].rstrip()}\n```"
+                "Write a Python program that solves the problem. Keep the names of this starter code, and write no "
+                f"code that reads input or prints:\n\n```python\n{row['starter_code'].rstrip()}\n```"
             )
         else:
             task = "Write a Python program that reads the input from standard input and prints the output."

@@ -1,4 +1,4 @@
-"""One evaluation from tasks to figures: sample, verify, merge; on any number of processes, from wherever it stopped."""
+"""One evaluation from task to figures: sample, verify, merge; on any number of processes, from where it stopped."""
 
 import hashlib
 import itertools
@@ -78,7 +78,7 @@ def evaluate_task(
     if state.is_main_process:
         write_records(path, _merged(task, samples, folder))
     state.wait_for_everyone()
-    return compute_figures(read_items(path, Record))
+    return compute_figures(read_items(path, Record), task.votes)
 
 
 def records_path(output_dir: Path, task_name: str) -> Path:

@@ -1,10 +1,10 @@
 """
 Completions of a model, with vLLM where it is installed and with transformers otherwise.
 
-Every completion has random numbers of its own, made from the seed, its problem and its number. So it does not depend on
-what else is sampled, nor on how many processes share the work, up to the rounding of the model's arithmetic in batches
-of another shape; and work is cut into the same batches whatever was done before, so that a run that was interrupted
-repeats the same arithmetic too.
+Every completion has random numbers of its own, made from the seed, its problem and its number. So it does not depend
+on what else is sampled, nor on how many processes share the work, up to the rounding of the model's arithmetic in
+batches of another shape; and work is cut into the same batches whatever was done before, so that a run that was
+interrupted repeats the same arithmetic too.
 """
 
 import hashlib

@@ -155,6 +155,6 @@ def usable_isolation() -> Isolation:
             reasons.append(f"{isolation}: {error}")
     raise SandboxError(
         "Programs of a model are run in a sandbox only, and none can be set up here (" + "; ".join(reasons) + "). "
-        "Namespaces need a kernel that lets users create them (in containers: a seccomp profile that allows unshare and "
-        "mount); filters need Landlock and a Python that other users can read."
+        "Namespaces need a kernel that lets users create them (in containers: a seccomp profile that allows unshare "
+        "and mount); filters need Landlock and a Python that other users can read."
     )

@@ -1,9 +1,9 @@
 """
 The inner side of the sandbox: run as a script by `sandbox.py`, with the standard library alone.
 
-It reads a first line with the program and its limits, cuts itself off from the machine, and then runs the program once
-for every further line, each time in a fork of its own, and answers each with a line. It never learns which output would
-be right. What a run leaves behind is killed before the next one starts.
+It reads a first line with the program and its limits, cuts itself off from the machine, and then runs the program
+once for every further line, each time in a fork of its own, and answers each with a line. It never learns which output
+would be right. What a run leaves behind is killed before the next one starts.
 """
 
 import ctypes
@@ -77,7 +77,7 @@ def drop_root():
 
 
 def enter_namespaces():
-    """Own users, processes, mounts, network, and a root folder with the interpreter and system libraries, read-only."""
+    """Own users, processes, mounts and network; a root folder with interpreter and system libraries, read-only."""
     user, group = os.getuid(), os.getgid()
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     check(libc.unshare(flags if user == 0 else flags | CLONE_NEWUSER))

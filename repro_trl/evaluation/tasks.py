@@ -15,7 +15,7 @@ from datasets import Dataset, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetsError
 
 from . import rows
-from .rows import Problem
+from .rows import Problem, ProgramTarget
 
 SUFFIXES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 """Formats of local files, by suffix."""
@@ -41,6 +41,11 @@ class Task:
     problems: tuple[Problem, ...]
     samples: int
     source: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def votes(self) -> bool:
+        """Whether completions give answers that can be voted on."""
+        return not any(isinstance(problem.target, ProgramTarget) for problem in self.problems)
 
 
 @dataclass(frozen=True)
@@ -289,8 +294,8 @@ def _hub_error(name: str, dataset: str, revision: str, error: Exception) -> Task
         else "Check the network and the name of the revision, or put"
     )
     return TaskError(
-        f"task {name!r}: {dataset} (revision {revision}) could not be loaded: {text} {advice} a copy into a folder and "
-        f"give it as --data_dir (file {name}.jsonl)."
+        f"task {name!r}: {dataset} (revision {revision}) could not be loaded: {text.rstrip('.')}. {advice} a copy "
+        f"into a folder and give it as --data_dir (file {name}.jsonl)."
     )
 
 

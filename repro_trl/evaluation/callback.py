@@ -1,0 +1,97 @@
+"""The command's tasks and figures during training."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import Trainer, TrainerCallback
+from trl.models.utils import unwrap_model_for_generation
+
+from .figures import Figures, as_json, compute_figures
+from .records import Record, join
+from .sampling import Sampling, TransformersSampler, sample_units, work_units
+from .tasks import Task, load_task
+from .verify import Verifier
+
+
+class EvaluationCallback(TrainerCallback):
+    """
+    Evaluates tasks whenever the trainer evaluates (`eval_strategy`, `eval_on_start`, `trainer.evaluate()`), and logs
+    the figures of `repro-trl eval` as `eval_<task>/<figure>`: the same completions, with the same seeds, as the
+    command draws from the saved model.
+
+    Completions are sampled with transformers from the model as it is, whatever the trainer's own rollouts use. Under
+    DeepSpeed and FSDP2 every process generates equally often.
+
+    Args:
+        trainer: to add the callback to: `trainer.add_callback(EvaluationCallback(trainer, ["aime24"]))`.
+        tasks: tasks, their names, or paths of local files.
+        sampling: how completions are drawn; the paper's way by default.
+        num_samples: completions of each problem. Default: the task's own number.
+        data_dir: folder with local copies of the datasets.
+        verify_workers: completions that each process verifies at one time.
+
+    Raises:
+        TaskError: a task cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        tasks: Sequence[Task | str],
+        sampling: Sampling | None = None,
+        num_samples: int | None = None,
+        data_dir: str | Path | None = None,
+        verify_workers: int = 1,
+    ) -> None:
+        self.trainer = trainer
+        self.sampling = sampling or Sampling()
+        self.num_samples, self.verify_workers = num_samples, verify_workers
+        with trainer.accelerator.main_process_first():
+            self.tasks = [load_task(task, data_dir) if isinstance(task, str) else task for task in tasks]
+
+    def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        logs: dict[str, float] = {}
+        for task in self.tasks:
+            for name, value in as_json(self.evaluate(task)).items():
+                logs |= _numbers(f"eval_{task.name}/{name}", value)
+        # In evaluation mode, or the trainer would log the metrics of a training step that is not over.
+        was_training = self.trainer.model.training
+        self.trainer.model.eval()
+        self.trainer.log(logs)
+        self.trainer.model.train(was_training)
+
+    def evaluate(self, task: Task) -> Figures:
+        """Figures of the model as it is, the same on every process; every process has to call this."""
+        trainer, accelerator = self.trainer, self.trainer.accelerator
+        samples = self.num_samples or task.samples
+        units = work_units(task.problems, samples, self.sampling.batch_size)
+        # Where the model is split over processes, all of them have to call it equally often: where units run out, the
+        # last one is sampled again.
+        processes, rank = accelerator.num_processes, accelerator.process_index
+        rounds = math.ceil(len(units) / processes)
+        mine = [units[min(number * processes + rank, len(units) - 1)] for number in range(rounds)]
+        with unwrap_model_for_generation(
+            trainer.model_wrapped, accelerator, gather_deepspeed3_params=trainer.args.ds3_gather_for_generation
+        ) as model:
+            sampler = TransformersSampler(model, trainer.processing_class)
+            sampled = [sample for unit in sample_units(sampler, mine, self.sampling) for sample in unit]
+        problems = {problem.id: problem for problem in task.problems}
+        with Verifier(self.verify_workers, think_end=self.sampling.think_end) as verifier:
+            verdicts = verifier.verify(problems, sampled)
+            records = [join(sample, verdict) for sample, verdict in zip(sampled, verdicts, strict=True)]
+        gathered: dict[tuple[str, int], Record] = {
+            (record.problem, record.sample): record for record in gather_object(records)
+        }
+        keys = [(problem.id, sample) for problem in task.problems for sample in range(samples)]
+        return compute_figures([gathered[key] for key in keys], task.votes)
+
+
+def _numbers(name: str, value: Any) -> dict[str, float]:
+    """What can be logged, by name."""
+    if isinstance(value, dict):
+        parts = (_numbers(f"{name}/{part}", inner) for part, inner in value.items())
+        return {key: number for numbers in parts for key, number in numbers.items()}
+    return {} if value is None else {name: float(value)}
