@@ -30,7 +30,7 @@ class Figures:
             all of them where there is none.
         completion_tokens: mean tokens of a completion.
         tokens_per_correct: tokens of all completions over the number of right ones.
-        backtracks: segments of a thought that turn back (`repro_trl.thinking.BACKTRACK`), per completion.
+        backtracks: segments of a thought that turn back (`repro_trl.thinking.BACKTRACK_PHRASES`), per completion.
         backtracking_rate: share of all segments that turn back.
         truncation_rate: share of completions that were cut at the token limit.
         outcomes: how often each outcome of verification occurred, failures of the verifier included.
