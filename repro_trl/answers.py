@@ -72,7 +72,7 @@ def extract_answer(solution: str | int | float | None) -> str | None:
 
 
 def _answer_in_text(text: str) -> str | None:
-    box = _last_box(text)
+    box = last_box(text)
     if box is not None:
         return box
     lines = _GSM8K_ANSWER.findall(text)
@@ -85,7 +85,7 @@ def _answer_in_text(text: str) -> str | None:
     return (formula[2] if formula else text).strip() or None
 
 
-def _last_box(text: str) -> str | None:
+def last_box(text: str) -> str | None:
     """Content of the closed, non-empty box that begins last; in time linear in the text."""
     spans: list[tuple[int, int]] = []
     open_braces: list[int | None] = []  # where a box's content begins; None for any other brace
@@ -191,7 +191,7 @@ def verify_answer(completion: str, answer: str | None, think_end: str | None = "
     if answer is None:
         return None
     conclusion = completion.rpartition(think_end)[2] if think_end else completion
-    box = _last_box(conclusion)
+    box = last_box(conclusion)
     if box is None:
         # math-verify looks for the same word before an unboxed formula, but long junk stalls it.
         return "answer" in conclusion.lower() and _equivalent(conclusion, answer)

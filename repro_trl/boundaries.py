@@ -52,7 +52,7 @@ def find_segment_starts(
     if think_end == "":
         raise ValueError("think_end='' matches everywhere. Give the marker's text, or None where there is no marker.")
     length = len(completion_ids)
-    text, ends = _read_tokens(tokenizer, completion_ids)
+    text, ends = read_tokens(tokenizer, completion_ids)
 
     thought, end = len(text), length
     if think_end is not None:
@@ -110,7 +110,7 @@ def _occurrence_ends(text: bytes, pattern: bytes) -> np.ndarray:
 # positions are byte offsets, and a character that is split over tokens needs no special care.
 
 
-def _read_tokens(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int]) -> tuple[bytes, np.ndarray]:
+def read_tokens(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int]) -> tuple[bytes, np.ndarray]:
     """The completion's text as UTF-8, and (L,) the byte offset at which each token ends in it."""
     reader = _reader_of(tokenizer)
     ids = np.asarray(completion_ids, dtype=np.int64)

@@ -124,6 +124,13 @@ class ReproConfigMixin:
             "choices": ["auto", "shared", "replay"],
         },
     )
+    repro_trace_steps: int = field(
+        default=0,
+        metadata={
+            "help": "Every this many optimizer steps the rollouts of one generation batch are written, with all that "
+            "was measured on them, to the folder `traces` in the output folder, for `repro-trl inspect`. `0`: never."
+        },
+    )
 
     def __post_init__(self) -> None:
         self.validate_repro_settings()
@@ -137,6 +144,12 @@ class ReproConfigMixin:
             raise ValueError(f"repro_stability_weight={self.repro_stability_weight!r}: give a number in [0, 1].")
         if isinstance(self.repro_top_k, bool) or not isinstance(self.repro_top_k, int) or self.repro_top_k < 1:
             raise ValueError(f"repro_top_k={self.repro_top_k!r}: give an integer >= 1.")
+        if (
+            isinstance(self.repro_trace_steps, bool)
+            or not isinstance(self.repro_trace_steps, int)
+            or self.repro_trace_steps < 0
+        ):
+            raise ValueError(f"repro_trace_steps={self.repro_trace_steps!r}: give an integer >= 0 (0: no traces).")
         if self.repro_ema_weight is not None and not 0 < self.repro_ema_weight <= 1:
             raise ValueError(f"repro_ema_weight={self.repro_ema_weight!r}: give a number in (0, 1], or None.")
         for name in ("repro_scale", "repro_baseline_score", "repro_center", "repro_credit", "repro_method"):

@@ -27,6 +27,7 @@ from .scoring import (
     prefix_after_marker,
 )
 from .trace import ScoredRollouts
+from .viewing.training import TraceRecorder
 
 logger = logging.get_logger(__name__)
 
@@ -85,6 +86,7 @@ class ReproMixin(PolicyScoring):
         self._answer_fn = answer_fn
         self._check_dataset()
         self._answer_cache: dict[str, tuple[AnswerTokens, AnswerTokens]] = {}
+        self._traces = TraceRecorder(self)
         self._start_scoring()
 
     # ------------------------------------------------------------------------------------------------ start-up checks
@@ -139,7 +141,10 @@ class ReproMixin(PolicyScoring):
         process = alpha * scored.advantages * mask
         seconds = scores.seconds + time.perf_counter() - started
         self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
-        return outcome * mask + process
+        total = outcome * mask + process
+        if self.args.repro_trace_steps > 0 or self.log_completions:
+            self._traces.record(rollout, scored, total, [self._answer_of(example) for example in rollout.examples])
+        return total
 
     def _scoring_rows(
         self, examples: list[dict[str, Any]], completion_ids: Tensor, completion_mask: Tensor, policy_mask: Tensor
@@ -253,6 +258,10 @@ class ReproMixin(PolicyScoring):
         return finite
 
     # -------------------------------------------------------------------------------------------------------- metrics
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        super().log(logs, start_time)
+        self._traces.show()
 
     def _log_repro(
         self, scored: ScoredRollouts, outcome: Tensor, process: Tensor, counts: dict[str, int], seconds: float

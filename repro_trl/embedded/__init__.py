@@ -1,4 +1,4 @@
-"""What the commands take when no model and no problems are named: the model of examples/pocket, and problems for it."""
+"""What commands take when no model and no problems are named: the model of examples/pocket, and problems for it."""
 
 from pathlib import Path
 
