@@ -12,7 +12,7 @@ from repro_trl.viewing.traces import Trace, floats, is_trace_file, make_trace, r
 
 class Settings:
     repro_think_end, repro_delimiter = "</think>", "\n\n"
-    repro_stability_weight, repro_ema_weight = 0.1, None
+    repro_stability_weight, repro_ema_weight, repro_baseline_score = 0.1, None, "zero"
 
 
 def scored_rollouts(objective, boundaries, length):

@@ -193,7 +193,11 @@ def make_trace(
     )
     used = scored.boundary_mask[row]
     score = scores(
-        scored.objective[row : row + 1], used.unsqueeze(0), settings.repro_stability_weight, settings.repro_ema_weight
+        scored.objective[row : row + 1],
+        used.unsqueeze(0),
+        settings.repro_stability_weight,
+        settings.repro_ema_weight,
+        settings.repro_baseline_score,
     )
     measured = {
         "objective": floats(scored.objective[row, used]),

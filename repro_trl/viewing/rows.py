@@ -1,0 +1,182 @@
+"""Rows of prompts, completions and answers, from a file or a dataset: checked, in the forms TRL knows."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..answers import extract_answer
+
+PROMPT_COLUMNS = ("prompt", "problem", "question")
+COMPLETION_COLUMNS = ("completion", "completions", "response", "responses")
+ANSWER_COLUMNS = ("repro_answer", "solution", "answer")
+
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names of the columns to read; `None`: the first there is of the usual names."""
+
+    prompt: str | None = None
+    completion: str | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """
+    One checked row.
+
+    Attributes:
+        number: line or row number in its source, from 1.
+        record: the row as it was read.
+        prompt: text, or messages.
+        completions: texts; empty where none were asked for.
+        has_list: whether the row has a list of completions rather than a single one.
+        answer: bare ground truth.
+    """
+
+    number: int
+    record: dict[str, Any]
+    prompt: str | Messages
+    completions: list[str]
+    has_list: bool
+    answer: str | None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a row of the source cannot be used."""
+
+    number: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.number}: {self.reason}"
+
+
+def parse_line(number: int, line: bytes, columns: Columns, with_completions: bool = True) -> Row | Refusal | None:
+    """The row that a line of a jsonl file holds; `None` for a blank line."""
+    if not line.strip():
+        return None
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        return Refusal(number, f"not UTF-8 (byte {error.start + 1})")
+    except (ValueError, RecursionError) as error:
+        return Refusal(number, f"not JSON ({error})")
+    return check_row(number, record, columns, with_completions)
+
+
+def check_row(number: int, record: Any, columns: Columns, with_completions: bool = True) -> Row | Refusal:
+    """The row in a record, or why there is none. Without `with_completions` a row need have no completion."""
+    try:
+        if not isinstance(record, dict):
+            raise ValueError(f"not an object but {_kind(record)}")
+        prompt = _check_prompt(*_value(record, columns.prompt, PROMPT_COLUMNS, "prompt"))
+        has_list, completions = False, []
+        if with_completions:
+            has_list, completions = _check_completions(
+                *_value(record, columns.completion, COMPLETION_COLUMNS, "completion")
+            )
+        name, answer = _value(record, columns.answer, ANSWER_COLUMNS, "answer")
+        try:
+            answer = extract_answer(answer)
+        except ValueError:
+            raise ValueError(f"{name!r} must be text, a number or null, not {_kind(answer)}") from None
+        if answer is not None:
+            _check_text(name, answer)
+    except ValueError as error:
+        return Refusal(number, str(error))
+    return Row(number, record, prompt, completions, has_list, answer)
+
+
+def prompt_text(prompt: str | Messages) -> str:
+    """A prompt as text for the eye: itself, or its messages with their roles."""
+    if isinstance(prompt, str):
+        return prompt
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+
+
+def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Rows that follow each other and have the same prompt belong together: its completions are one group."""
+    group: list[Row] = []
+    for row in rows:
+        if group and row.prompt != group[0].prompt:
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _value(record: dict[str, Any], column: str | None, usual: tuple[str, ...], kind: str) -> tuple[str, Any]:
+    name = column or next((name for name in usual if name in record), None)
+    if name in record:
+        return name, record[name]
+    wanted = repr(column) if column else " or ".join(map(repr, usual))
+    raise ValueError(f"no {kind}: {wanted} is not among its fields, {', '.join(map(repr, record)) or 'none'}")
+
+
+def _check_prompt(name: str, value: Any) -> str | Messages:
+    if isinstance(value, str):
+        if not value:
+            raise ValueError(f"{name!r} is empty")
+        return _check_text(name, value)
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{name!r} must be text or a list of messages, not {_kind(value)}")
+    for message in value:
+        _check_message(name, message)
+    return value
+
+
+def _check_completions(name: str, value: Any) -> tuple[bool, list[str]]:
+    if isinstance(value, str) or _is_messages(value):
+        return False, [_check_completion(name, value)]
+    if not isinstance(value, list) or not value:
+        raise ValueError(f"{name!r} must be text, or a list of texts, not {_kind(value)}")
+    return True, [_check_completion(name, completion) for completion in value]
+
+
+def _check_completion(name: str, value: Any) -> str:
+    if _is_messages(value):
+        if len(value) > 1:
+            raise ValueError(f"a completion in {name!r} has {len(value)} messages; only one can be scored")
+        _check_message(name, value[0])
+        value = value[0]["content"]
+    if not isinstance(value, str):
+        raise ValueError(f"a completion in {name!r} must be text, not {_kind(value)}")
+    return _check_text(name, value)
+
+
+def _is_messages(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def _check_message(name: str, message: Any) -> None:
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+        raise ValueError(f"a message in {name!r} has no role")
+    if not isinstance(message.get("content"), str):
+        raise ValueError(f"the content of a message in {name!r} must be text, not {_kind(message.get('content'))}")
+    _check_text(name, message["content"])
+
+
+def _check_text(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name!r} holds half a surrogate pair, \\u{ord(text[error.start]):04x}") from None
+    return text
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (list, str)) and not value:
+        return "an empty list" if isinstance(value, list) else "empty text"
+    names = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return names.get(type(value), type(value).__name__)
