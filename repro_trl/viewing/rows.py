@@ -94,10 +94,19 @@ def check_row(number: int, record: Any, columns: Columns, with_completions: bool
 
 
 def prompt_text(prompt: str | Messages) -> str:
-    """A prompt as text for the eye: itself, or its messages with their roles."""
+    """A prompt as people read it: its text, or that of its messages, with their roles where there are several."""
     if isinstance(prompt, str):
         return prompt
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+    contents = [_content_text(message.get("content")) for message in prompt]
+    if len(prompt) == 1:
+        return contents[0]
+    return "\n\n".join(f"{message['role']}: {content}" for message, content in zip(prompt, contents, strict=True))
+
+
+def _content_text(content: Any) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "".join(part["text"] if part["type"] == "text" else f"[{part['type']}]" for part in content)
 
 
 def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:

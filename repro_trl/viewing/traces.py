@@ -34,7 +34,7 @@ class Trace:
 
     Attributes:
         group: completions of one prompt share it.
-        prompt: the prompt's text, chat template included where there is one.
+        prompt: the prompt's text; of several messages, with their roles.
         tokens: (L,) text of each token; together they are the completion. A character that is spread over several
             tokens belongs to the last of them.
         answer: the ground truth.

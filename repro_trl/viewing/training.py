@@ -12,6 +12,7 @@ from transformers.utils import is_rich_available, logging
 
 from ..hook import Rollout
 from ..trace import ScoredRollouts
+from .rows import prompt_text
 from .traces import Trace, floats, make_trace, write_traces
 
 logger = logging.get_logger(__name__)
@@ -94,7 +95,6 @@ class TraceRecorder:
     def _trace(self, rollout: Rollout, scored: ScoredRollouts, total: Tensor, answer: str | None, row: int) -> Trace:
         trainer, batch = self._trainer, rollout.batch
         tokenizer = trainer._tokenizer
-        prompt_ids = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()]
         ids = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
         total_advantages = torch.where(rollout.policy_mask[row], total[row], 0.0)[: len(ids)]
         rewards = floats(rollout.rewards_per_func[row])
@@ -107,7 +107,7 @@ class TraceRecorder:
             ids,
             answer,
             group=f"{step}.{self._batches}.{rollout.groups[row].item()}",
-            prompt=tokenizer.decode(prompt_ids, clean_up_tokenization_spaces=False),
+            prompt=prompt_text(rollout.examples[row]["prompt"]),
             truncated=not ids or ids[-1] not in (tokenizer.eos_token_id, tokenizer.pad_token_id),
             # A record must not stop a run whose loss is not finite.
             total_advantages=floats(total_advantages) if total_advantages.isfinite().all() else None,
