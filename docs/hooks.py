@@ -1,0 +1,87 @@
+"""
+Fills in what the code already says: markers in the pages are replaced by tables of settings, phrases and rules, and by
+the help of commands. A page can so not drift from the code.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import os
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from repro_trl.cli import COMMANDS
+from repro_trl.reporting.flags import RULES
+from repro_trl.thinking import BACKTRACK_PHRASES
+
+
+def settings_table(name: str) -> str:
+    """The fields that the config class `repro_trl.NAME` itself adds, with default and help."""
+    config = getattr(importlib.import_module("repro_trl.config"), name)
+    rows = []
+    for field in dataclasses.fields(config):
+        if field.name not in config.__annotations__:
+            continue
+        choices = field.metadata.get("choices")
+        text = field.metadata["help"] + (f" One of {', '.join(f'`{c}`' for c in choices)}." if choices else "")
+        rows.append((f"`{field.name}`", _code(field.default), text))
+    return _table(("setting", "default", "meaning"), rows)
+
+
+def phrases_table(_: str) -> str:
+    """The phrases of each kind of backtrack."""
+    return _table(("kind", "phrases"), [(kind, ", ".join(words)) for kind, words in BACKTRACK_PHRASES.items()])
+
+
+def rules_table(_: str) -> str:
+    """What each flag of a report means."""
+    return _table(("flag", "rule"), RULES.items())
+
+
+def command_help(name: str) -> str:
+    """What `repro-trl NAME --help` prints."""
+    module_name, summary = COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"repro-trl {name}", description=summary)
+    importlib.import_module(module_name).add_arguments(parser)
+    columns, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "100"  # argparse asks the terminal, if there is one
+    try:
+        text = parser.format_help()
+    finally:
+        if columns is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = columns
+    return f"```text\n{text}```"
+
+
+def all_commands(_: str) -> str:
+    """A section for each subcommand."""
+    return "\n\n".join(f"## repro-trl {name}\n\n{command_help(name)}" for name in COMMANDS)
+
+
+FILLERS: dict[str, Callable[[str], str]] = {
+    "settings": settings_table,
+    "backtrack phrases": phrases_table,
+    "flag rules": rules_table,
+    "help": command_help,
+    "all commands": all_commands,
+}
+_MARKER = re.compile(r"^<!-- fill: ([a-z ]+?)(?: of (\w+))? -->$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **kwargs: Any) -> str:
+    """Called by mkdocs for each page."""
+    return _MARKER.sub(lambda match: FILLERS[match[1]](match[2] or ""), markdown)
+
+
+def _code(value: object) -> str:
+    return f"`{value!r}`"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+    head = list(head)
+    return "\n".join([line(head), line("---" for _ in head), *map(line, rows)])
