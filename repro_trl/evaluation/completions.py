@@ -2,7 +2,7 @@
 
 import re
 
-from ..answers import _last_box
+from ..answers import last_box
 
 _THOUSANDS = re.compile(r"(?<=\d)(?:,|\{,\}|\\,|\\!|,\\!)(?=\d{3}(?!\d))")
 _NO_MEANING = re.compile(r"\\left(?![a-z])|\\right(?![a-z])|\\[,;:! ]|\\displaystyle|[\s$~]")
@@ -22,7 +22,7 @@ def math_vote(conclusion: str) -> str | None:
     The last boxed answer, in a form that differs less than answers are written: without spaces, sizes of brackets and
     commas between thousands. `None` without a box.
     """
-    box = _last_box(conclusion)
+    box = last_box(conclusion)
     if box is None:
         return None
     text = _THOUSANDS.sub("", box)
@@ -32,7 +32,7 @@ def math_vote(conclusion: str) -> str | None:
 
 def choice_letter(conclusion: str, letters: str) -> str | None:
     """The letter in the last box, or else in the last "answer is …"; `None` where neither holds one of `letters`."""
-    box = _last_box(conclusion)
+    box = last_box(conclusion)
     if box is not None:
         found = [letter for letter in _LETTER_IN_BOX.findall(box) if letter in letters]
         return found[0] if found else None
