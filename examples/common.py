@@ -12,9 +12,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, ScriptArguments, get_quantization_config
 from trl.trainer.utils import get_config_model_id
 
-from repro_trl.answers import make_accuracy_reward
+from repro_trl.answers import extract_answer, make_accuracy_reward
 from repro_trl.boundaries import find_segment_starts
 from repro_trl.config import ReproConfigMixin
+from repro_trl.evaluation import EvaluationCallback, Sampling, task_from_rows
 from repro_trl.thinking import count_backtracks
 
 EXAMPLES = Path(__file__).parent
@@ -162,27 +163,41 @@ def make_reward(
     return accuracy
 
 
-TABLE_COLUMNS = {
+# Logged by the trainer's evaluation, which samples as training does; and by `EvaluationCallback`, whose completions
+# have seeds of their own, so that `repro-trl eval` gets the same ones from the saved model.
+TRAINER_COLUMNS = {
     "accuracy": "eval_rewards/accuracy/mean",
     "thinking tokens": "eval_thinking_tokens",
     "backtracks": "eval_backtracks",
     "truncated": "eval_completions/clipped_ratio",
     "J gain": "eval_repro/objective_gain",
 }
-PROGRESS_COLUMNS = {name: key.removeprefix("eval_") for name, key in TABLE_COLUMNS.items()}
+HELD_OUT = "held_out"
+HELD_OUT_COLUMNS = {
+    "accuracy": f"eval_{HELD_OUT}/accuracy",
+    "thinking tokens": f"eval_{HELD_OUT}/thinking_tokens",
+    "backtracks": f"eval_{HELD_OUT}/backtracks",
+    "truncated": f"eval_{HELD_OUT}/truncation_rate",
+}
+TRAINING_COLUMNS = {name: key.removeprefix("eval_") for name, key in TRAINER_COLUMNS.items()}
 
 
 class ProgressLines(TrainerCallback):
-    """One short line per logging step above the progress bar, where TRL would print every metric it has."""
+    """
+    One short line per logging step above the progress bar, where TRL would print every metric it has. Of held-out
+    problems those in `held_out_columns` are shown.
+    """
+
+    def __init__(self, held_out_columns: dict[str, str]) -> None:
+        self.columns = {"held out": held_out_columns, "training": TRAINING_COLUMNS}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:
             return
-        columns = {**PROGRESS_COLUMNS, **TABLE_COLUMNS} if "eval_loss" in logs else PROGRESS_COLUMNS
-        values = {name: logs.get(key) for name, key in columns.items()}
-        if values["accuracy"] is None:
+        label = next((label for label, columns in self.columns.items() if columns["accuracy"] in logs), None)
+        if label is None:
             return
-        label = "held out" if "eval_loss" in logs else "training"
+        values = {name: logs.get(key) for name, key in self.columns[label].items()}
         numbers = "  ".join(f"{name} {value:.2f}" for name, value in values.items() if value is not None)
         print(f"step {state.global_step:>4}/{state.max_steps}  {label}:  {numbers}", flush=True)
 
@@ -197,15 +212,19 @@ class QuietProgressBar(ProgressCallback):
 def train_and_report(trainer: Any, dataset_name: str | None) -> None:
     """Train with progress lines, save model, tokenizer and card, and print held-out figures before and after."""
     args = trainer.args
-    show_progress(trainer)
+    command = evaluate_as_the_command_does(trainer)
+    columns = TRAINER_COLUMNS if command is None else HELD_OUT_COLUMNS
+    show_progress(trainer, columns)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model(args.output_dir)
     trainer.create_model_card(dataset_name=dataset_name)
     if trainer.eval_dataset is not None:
         trainer.evaluate()
-        trainer.accelerator.print("\n" + before_after_table(trainer))
+        trainer.accelerator.print("\n" + before_after_table(trainer, {**TRAINER_COLUMNS, **columns}))
     save_records(trainer, dataset_name)
     trainer.accelerator.print(f"\nModel, tokenizer, card and logs are in {args.output_dir}")
+    if command is not None:
+        trainer.accelerator.print(f"The last line of the table, from the saved model:\n    {command}")
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=dataset_name)
     trainer.end()
@@ -222,26 +241,74 @@ def save_records(trainer: Any, dataset_name: str | None) -> None:
         Path(trainer.args.output_dir, "run.json").write_text(json.dumps(names, indent=2) + "\n")
 
 
-def show_progress(trainer: Any) -> None:
+def evaluate_as_the_command_does(trainer: Any) -> str | None:
+    """
+    Evaluate the held-out problems with the package's own evaluation too, and write them to `held_out.jsonl`.
+
+    Returns:
+        The command that evaluates the saved model in the same way; `None` where nothing is held out or has an answer,
+        and with vLLM, whose speed the callback does not have.
+    """
+    args = trainer.args
+    if trainer.eval_dataset is None or args.use_vllm:
+        return None
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": row["prompt"].strip()}]
+            if isinstance(row["prompt"], str)
+            else row["prompt"],
+            "answer": row[args.repro_answer_column],
+        }
+        for row in trainer.eval_dataset
+        if extract_answer(row[args.repro_answer_column]) is not None
+    ]
+    if not rows:
+        return None
+    sampling = Sampling(
+        temperature=args.temperature,
+        top_p=args.top_p,
+        max_new_tokens=args.max_completion_length,
+        seed=args.seed,
+        batch_size=args.per_device_eval_batch_size,
+        delimiter=args.repro_delimiter,
+        think_end=args.repro_think_end,
+    )
+    samples = args.num_generations_eval or args.num_generations
+    trainer.add_callback(EvaluationCallback(trainer, [task_from_rows(HELD_OUT, rows)], sampling, samples))
+    file = Path(args.output_dir, f"{HELD_OUT}.jsonl")
+    if trainer.is_world_process_zero():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return (
+        f"repro-trl eval --model {args.output_dir} --tasks {file} --num_samples {samples} "
+        f"--temperature {sampling.temperature} --top_p {sampling.top_p} --max_new_tokens {sampling.max_new_tokens} "
+        f"--seed {sampling.seed} --batch_size {sampling.batch_size}"
+    )
+
+
+def show_progress(trainer: Any, held_out_columns: dict[str, str]) -> None:
     """Replace the trainer's printing of metrics by `ProgressLines`; trackers still get all of them."""
     for printing in (ProgressCallback, PrinterCallback):
         trainer.pop_callback(printing)
     if not trainer.args.disable_tqdm:
         trainer.add_callback(QuietProgressBar)
-    trainer.add_callback(ProgressLines)
+    trainer.add_callback(ProgressLines(held_out_columns))
 
 
-def before_after_table(trainer: Any) -> str:
-    """The first and the last evaluation of a run side by side; also written to `before_after.json` in its folder."""
-    evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+def before_after_table(trainer: Any, columns: dict[str, str]) -> str:
+    """
+    The first and the last evaluation of a run side by side, with the keys in `columns`; also written to
+    `before_after.json` in its folder.
+    """
+    logged = {key: [entry[key] for entry in trainer.state.log_history if key in entry] for key in columns.values()}
     rows = {
-        name: {column: entry.get(key) for column, key in TABLE_COLUMNS.items()}
-        for name, entry in (("before", evaluations[0]), ("after", evaluations[-1]))
+        name: {column: logged[key][index] if logged[key] else None for column, key in columns.items()}
+        for name, index in (("before", 0), ("after", -1))
     }
     if trainer.is_world_process_zero():
         Path(trainer.args.output_dir, "before_after.json").write_text(json.dumps(rows, indent=2) + "\n")
-    columns = [column for column in TABLE_COLUMNS if rows["after"][column] is not None]
-    lines = ["".join([f"{'held out':10}", *(f"{column:>17}" for column in columns)])]
+    shown = [column for column, value in rows["after"].items() if value is not None]
+    lines = ["".join([f"{'held out':10}", *(f"{column:>17}" for column in shown)])]
     for name, row in rows.items():
-        lines.append("".join([f"{name:10}", *(f"{row[column]:>17.3f}" for column in columns)]))
+        lines.append("".join([f"{name:10}", *(f"{row[column]:>17.3f}" for column in shown)]))
     return "\n".join(lines)
