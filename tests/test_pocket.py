@@ -7,7 +7,7 @@ import torch
 from pocket import task
 from pocket.evaluate import Evaluation, evaluate, format_table
 from pocket.make import MODEL_DIR, make, make_tokenizer
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from repro_trl.answers import make_accuracy_reward
 
@@ -171,11 +171,12 @@ class Parrot(torch.nn.Module):
     def __init__(self, tokenizer, completions: list[str]):
         super().__init__()
         self.tokenizer, self.completions, self.device = tokenizer, completions, torch.device("cpu")
+        self.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id)
 
-    def generate(self, input_ids, max_new_tokens, **kwargs):
+    def generate(self, input_ids, generation_config, **kwargs):
         rows, self.completions = self.completions[: len(input_ids)], self.completions[len(input_ids) :]
         ids = self.tokenizer(rows, add_special_tokens=False, padding=True, padding_side="right", return_tensors="pt")
-        return torch.cat([input_ids, ids["input_ids"][:, :max_new_tokens]], dim=1)
+        return torch.cat([input_ids, ids["input_ids"][:, : generation_config.max_new_tokens]], dim=1)
 
 
 def test_evaluate_counts_what_hand_made_completions_hold(tokenizer):

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from repro_trl.evaluation import Sampling, task_from_rows
+from repro_trl.evaluation.sampling import TransformersSampler, sample_units, work_units
 from repro_trl.thinking import count_backtracks, thinking_text
 
 from .task import DELIMITER, THINK_END, accuracy_reward
@@ -26,7 +27,6 @@ class Evaluation:
     """Share without an end-of-sequence token within the limit."""
 
 
-@torch.no_grad()
 def evaluate(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -37,31 +37,18 @@ def evaluate(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Evaluation:
-    """Sample one completion for each row of `dataset` (columns `prompt`, conversational, and `solution`).
+    """Sample one completion for each row of `dataset` (columns `prompt`, conversational, and `solution`): the one that
+    `repro-trl eval` samples with the same settings.
 
     The random state of the caller is left as it was; the model comes back in the mode it had. Temperature 0 is greedy.
     """
-    was_training = model.training
-    model.eval()
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
-    completions: list[str] = []
-    truncated = 0
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for start in range(0, len(dataset), batch_size):
-            inputs = tokenizer.apply_chat_template(
-                dataset[start : start + batch_size]["prompt"],
-                add_generation_prompt=True,
-                return_dict=True,
-                return_tensors="pt",
-                padding=True,
-                padding_side="left",
-            ).to(model.device)
-            output = model.generate(**inputs, max_new_tokens=max_new_tokens, **(sampling or {"do_sample": False}))
-            ids = output[:, inputs["input_ids"].shape[1] :]
-            truncated += int((ids != tokenizer.eos_token_id).all(dim=1).sum())
-            completions += tokenizer.batch_decode(ids, skip_special_tokens=True)
-    model.train(was_training)
+    sampling = Sampling(
+        temperature=temperature, top_p=1.0, max_new_tokens=max_new_tokens, seed=seed, batch_size=batch_size
+    )
+    units = work_units(task_from_rows("pocket", dataset).problems, samples=1, batch_size=batch_size)
+    batches = sample_units(TransformersSampler(model, tokenizer), units, sampling)
+    samples = [sample for batch in batches for sample in batch]
+    completions = [sample.completion for sample in samples]
 
     messages = [[{"role": "assistant", "content": completion}] for completion in completions]
     rewards = reward_function(completions=messages, solution=dataset["solution"])
@@ -72,7 +59,7 @@ def evaluate(
         thinking_tokens=sum(lengths) / len(completions),
         backtracks=sum(count_backtracks(completion, DELIMITER, THINK_END) for completion in completions)
         / len(completions),
-        truncated=truncated / len(completions),
+        truncated=sum(sample.truncated for sample in samples) / len(completions),
     )
 
 
