@@ -9,6 +9,7 @@ from collections.abc import Sequence
 COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("repro_trl.evaluation.command", "Evaluate a checkpoint on the paper's benchmarks."),
     "report": ("repro_trl.reporting.command", "Compare training runs: a table, curves, flags, several seeds per arm."),
+    "inspect": ("repro_trl.viewing.inspect_command", "Show which steps of a thought helped, in one HTML file."),
     "score": ("repro_trl.viewing.score_command", "Add RePro's scores to a jsonl file of completions."),
 }
 

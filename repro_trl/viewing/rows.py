@@ -2,11 +2,12 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from ..answers import extract_answer
+from ..reporting.completions import completion_text
 
 PROMPT_COLUMNS = ("prompt", "problem", "question")
 COMPLETION_COLUMNS = ("completion", "completions", "response", "responses")
@@ -57,8 +58,38 @@ class Refusal:
         return f"line {self.number}: {self.reason}"
 
 
-def parse_line(number: int, line: bytes, columns: Columns, with_completions: bool = True) -> Row | Refusal | None:
-    """The row that a line of a jsonl file holds; `None` for a blank line."""
+class AnswerBook:
+    """
+    Ground truths by problem, for completions that were logged without them.
+
+    Args:
+        rows: problems; a prompt is taken for the longest problem that it contains.
+    """
+
+    def __init__(self, rows: Iterable["Row"]) -> None:
+        self._answers = {_problem_text(row.prompt): row.answer for row in rows}
+        self._by_length = sorted(self._answers, key=len, reverse=True)
+
+    def find(self, prompt: str | Messages) -> str | None:
+        """
+        The ground truth of a prompt.
+
+        Raises:
+            ValueError: no problem is part of the prompt.
+        """
+        text = _problem_text(prompt)
+        problem = text if text in self._answers else next((known for known in self._by_length if known in text), None)
+        if problem is None:
+            raise ValueError("its prompt contains none of the problems with a ground truth")
+        return self._answers[problem]
+
+
+def _problem_text(prompt: str | Messages) -> str:
+    return prompt if isinstance(prompt, str) else prompt_text(prompt[-1:])
+
+
+def parse_line(number: int, line: bytes, columns: Columns, **options: Any) -> Row | Refusal | None:
+    """The row that a line of a jsonl file holds; `None` for a blank line. Options are those of `check_row`."""
     if not line.strip():
         return None
     try:
@@ -67,11 +98,22 @@ def parse_line(number: int, line: bytes, columns: Columns, with_completions: boo
         return Refusal(number, f"not UTF-8 (byte {error.start + 1})")
     except (ValueError, RecursionError) as error:
         return Refusal(number, f"not JSON ({error})")
-    return check_row(number, record, columns, with_completions)
+    return check_row(number, record, columns, **options)
 
 
-def check_row(number: int, record: Any, columns: Columns, with_completions: bool = True) -> Row | Refusal:
-    """The row in a record, or why there is none. Without `with_completions` a row need have no completion."""
+def check_row(
+    number: int, record: Any, columns: Columns, with_completions: bool = True, answers: AnswerBook | None = None
+) -> Row | Refusal:
+    """
+    The row in a record, or why there is none.
+
+    Args:
+        number: its line, from 1.
+        record: what was read.
+        columns: names of the columns.
+        with_completions: whether it must have completions.
+        answers: where the ground truth is looked up; by default in the record.
+    """
     try:
         if not isinstance(record, dict):
             raise ValueError(f"not an object but {_kind(record)}")
@@ -81,13 +123,10 @@ def check_row(number: int, record: Any, columns: Columns, with_completions: bool
             has_list, completions = _check_completions(
                 *_value(record, columns.completion, COMPLETION_COLUMNS, "completion")
             )
-        name, answer = _value(record, columns.answer, ANSWER_COLUMNS, "answer")
-        try:
-            answer = extract_answer(answer)
-        except ValueError:
-            raise ValueError(f"{name!r} must be text, a number or null, not {_kind(answer)}") from None
-        if answer is not None:
-            _check_text(name, answer)
+        if answers is not None:
+            answer = answers.find(prompt)
+        else:
+            answer = _check_answer(*_value(record, columns.answer, ANSWER_COLUMNS, "answer"))
     except ValueError as error:
         return Refusal(number, str(error))
     return Row(number, record, prompt, completions, has_list, answer)
@@ -129,6 +168,14 @@ def _value(record: dict[str, Any], column: str | None, usual: tuple[str, ...], k
     raise ValueError(f"no {kind}: {wanted} is not among its fields, {', '.join(map(repr, record)) or 'none'}")
 
 
+def _check_answer(name: str, value: Any) -> str | None:
+    try:
+        answer = extract_answer(value)
+    except ValueError:
+        raise ValueError(f"{name!r} must be text, a number or null, not {_kind(value)}") from None
+    return answer if answer is None else _check_text(name, answer)
+
+
 def _check_prompt(name: str, value: Any) -> str | Messages:
     if isinstance(value, str):
         if not value:
@@ -153,8 +200,7 @@ def _check_completion(name: str, value: Any) -> str:
     if _is_messages(value):
         if len(value) > 1:
             raise ValueError(f"a completion in {name!r} has {len(value)} messages; only one can be scored")
-        _check_message(name, value[0])
-        value = value[0]["content"]
+        value = completion_text(value)
     if not isinstance(value, str):
         raise ValueError(f"a completion in {name!r} must be text, not {_kind(value)}")
     return _check_text(name, value)

@@ -1,13 +1,12 @@
 """Traces in a terminal: the thought by segment, each with its process reward and coloured by it."""
 
-import unicodedata
 from collections.abc import Sequence
 
 from rich.console import Console, Group
 from rich.panel import Panel
 from rich.text import Text
 
-from .colours import NEGATIVE, POSITIVE, strength
+from .looks import NEGATIVE, POSITIVE, strength, visible
 from .traces import Trace
 
 _BARS = "▁▂▃▄▅▆▇█"
@@ -50,13 +49,3 @@ def sparkline(values: Sequence[float]) -> str:
     low, high = min(values), max(values)
     scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
     return "".join(_BARS[round((value - low) * scale)] for value in values)
-
-
-def visible(text: str) -> str:
-    """Text without characters that control a terminal or its direction of writing: their code points instead."""
-    return "".join(
-        character
-        if character == "\n" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
-        else f"⟨U+{ord(character):04X}⟩"
-        for character in text
-    )

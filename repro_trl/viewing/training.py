@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from transformers.utils import is_rich_available, logging
+from transformers.utils import logging
 
 from ..hook import Rollout
 from ..trace import ScoredRollouts
 from .rows import prompt_text
+from .terminal import print_traces
 from .traces import Trace, floats, make_trace, write_traces
 
 logger = logging.get_logger(__name__)
@@ -56,7 +57,7 @@ class TraceRecorder:
         num_shown = 0
         if trainer.log_completions:
             trainer._logs["extra"]["repro_answer"].extend(gather_object(list(answers)))
-            if trainer.accelerator.is_main_process and is_rich_available():  # without rich TRL prints nothing, either
+            if trainer.accelerator.is_main_process:
                 wanted = trainer.num_completions_to_print
                 num_shown = _SHOWN_BY_DEFAULT if wanted is None else wanted
         count = len(rollout.examples) if file_due else min(num_shown, len(rollout.examples))
@@ -68,8 +69,6 @@ class TraceRecorder:
     def show(self) -> None:
         """Print the newest traces, once. Does nothing where there are none, as on all processes but the main one."""
         if self._newest:
-            from .terminal import print_traces  # needs rich, which TRL does not require
-
             print_traces(self._newest, title=f"Process rewards at step {self._trainer.state.global_step}")
             self._newest = []
 
