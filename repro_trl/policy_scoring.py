@@ -12,6 +12,7 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import DynamicCache, ProcessorMixin
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import logging
 
 from .branch_attention import unsupported_reason, unwrap
@@ -333,6 +334,7 @@ class PolicyScoring:
 
     @contextmanager
     def _scoring_mode(self) -> Iterator[None]:
+        _register_output_embeddings(self.model)
         attention = masked_attention(self.model) if self._repro_method == "shared" else nullcontext()
         with evaluation_mode(self.model), attention, self.accelerator.autocast():
             yield
@@ -345,3 +347,20 @@ def _adapters(model: nn.Module) -> tuple[Any, ...]:
         return ()
     status = base.get_model_status()
     return status.enabled, *status.active_adapters
+
+
+def _register_output_embeddings(model: nn.Module) -> None:
+    """
+    Tell ZeRO-3 that the causal LM's own forward reads the weights of its LM head, as TRL's fused LM head makes it do.
+
+    ZeRO-3 finds out at the first fused pass. If plain passes were run and recorded before it, the next plain pass
+    would no longer be as recorded, which is an error.
+    """
+    if not is_deepspeed_zero3_enabled():
+        return
+    import deepspeed
+
+    base = unwrap(model)
+    base = base.get_base_model() if is_peft_model(base) else base
+    for parameter in base.get_output_embeddings().parameters():
+        deepspeed.zero.register_external_parameter(base, parameter)

@@ -28,11 +28,16 @@ class NastyTrainer(CheckedTrainer):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.calls = 0
+        self.calls = self.shared_passes = 0
         self.model.register_forward_pre_hook(lambda *_: setattr(self, "calls", self.calls + 1))
 
+    def _run_trainers_pass(self, *args):
+        self.shared_passes += 1
+        return super()._run_trainers_pass(*args)
+
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-        kind = KINDS[self.state.global_step] if self.accelerator.process_index == 0 else "thirty segments"
+        batch_number = self.state.global_step // self.num_iterations
+        kind = KINDS[batch_number] if self.accelerator.process_index == 0 else "thirty segments"
         encode, eos = self._tokenizer.encode, self._tokenizer.eos_token_id
         completions = []
         for i in range(len(prompt_ids)):
@@ -55,7 +60,7 @@ def _rows():
     return rows
 
 
-def _train_nasty(policy, folder, backend):
+def _train_nasty(policy, folder, backend, num_iterations):
     args = ReproGRPOConfig(
         **settings(
             folder,
@@ -63,7 +68,8 @@ def _train_nasty(policy, folder, backend):
             gradient_accumulation_steps=2,
             num_generations=4,
             max_completion_length=256,
-            max_steps=len(KINDS),
+            max_steps=len(KINDS) * num_iterations,
+            num_iterations=num_iterations,
             shuffle_dataset=False,
             mask_truncated_completions=True,
             repro_top_k=30,
@@ -78,6 +84,7 @@ def _train_nasty(policy, folder, backend):
         "wrapper": type(trainer.model_wrapped).__name__,
         "losses": losses(trainer),
         "calls": trainer.calls,
+        "read_on_the_trainers_pass": trainer.shared_passes,
         "scored": [process.any(1).tolist() for process in trainer.process_advantages()],
         "segments": [entry["repro/segments"] for entry in trainer.state.log_history if "repro/segments" in entry],
     }
@@ -86,16 +93,20 @@ def _train_nasty(policy, folder, backend):
 @pytest.fixture(scope="module")
 def losses_under_ddp(policy, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ddp")
-    return run_ranks(_train_nasty, folder, policy, folder / "run", "ddp")[0]["losses"]
+    return {
+        num_iterations: run_ranks(_train_nasty, folder, policy, folder / "run", "ddp", num_iterations)[0]["losses"]
+        for num_iterations in (1, 2)
+    }
 
 
 WRAPPERS = {"ddp": "DistributedDataParallel", "fsdp2": "FSDPQwen3ForCausalLM"}
 
 
 @pytest.mark.distributed
+@pytest.mark.parametrize("num_iterations", [1, 2])  # with 2, answers are read on the trainer's own pass
 @pytest.mark.parametrize("backend", ["ddp", "zero2", "zero3", "fsdp2"])
-def test_processes_with_nothing_to_score_stay_in_step(tmp_path, policy, backend, losses_under_ddp):
-    results = run_ranks(_train_nasty, tmp_path, policy, tmp_path / "run", backend, backend=backend)
+def test_processes_with_nothing_to_score_stay_in_step(tmp_path, policy, backend, num_iterations, losses_under_ddp):
+    results = run_ranks(_train_nasty, tmp_path, policy, tmp_path / "run", backend, num_iterations, backend=backend)
     for result in results:
         assert result["processes"] == 2
         assert result["type"] == {"ddp": "MULTI_CPU", "fsdp2": "FSDP"}.get(backend, "DEEPSPEED")
@@ -107,7 +118,9 @@ def test_processes_with_nothing_to_score_stay_in_step(tmp_path, policy, backend,
         assert all(second) != (kind == "no answer anywhere")
         assert any(first) == (kind in ("no delimiter", "one token", "thirty segments"))
     assert nasty["segments"][-1] > 28
-    assert nasty["losses"] == pytest.approx(losses_under_ddp, abs=1e-5) and any(losses_under_ddp)
+    assert nasty["read_on_the_trainers_pass"] == (len(KINDS) if num_iterations > 1 else 0)
+    expected = losses_under_ddp[num_iterations]
+    assert nasty["losses"] == pytest.approx(expected, abs=1e-5) and any(expected)
 
 
 # ----------------------------------------------------------------------------------------------- world-size invariance

@@ -511,9 +511,12 @@ def test_hub_card_and_tags(tmp_path, policy, dataset):
 
 def test_auto_proves_the_shared_method_once(tmp_path, policy, dataset, monkeypatch, caplog):
     compared = []
-    monkeypatch.setattr(
-        "repro_trl.policy_scoring.method_difference", lambda *args: compared.append(method_difference(*args)) or compared[-1]
-    )
+
+    def compare(*args):
+        compared.append(method_difference(*args))
+        return compared[-1]
+
+    monkeypatch.setattr("repro_trl.policy_scoring.method_difference", compare)
     trainer = train(policy, dataset, tmp_path)
     assert trainer._repro_method == "shared" and len(compared) == 1 and compared[0] < 1e-5
     assert "replay" not in caplog.text
