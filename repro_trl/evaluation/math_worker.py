@@ -6,15 +6,20 @@ always outside the main thread, and the process that started this one keeps the 
 """
 
 import json
+import resource
 import sys
 import threading
 import types
 from pathlib import Path
 
+_MEMORY = 4 << 30  # bytes of address space
+
 
 def serve() -> None:
     """Answer requests until there are no more. Nothing but answers may reach standard output."""
     answers, sys.stdout = sys.stdout, sys.stderr
+    # A tower of powers can ask for more memory than there is before its time is over.
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     # The packages themselves import the trainers, which takes many seconds; two of their modules are needed.
     folder = Path(__file__).parent
     for name, path in (("repro_trl", folder.parent), ("repro_trl.evaluation", folder)):

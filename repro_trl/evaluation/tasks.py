@@ -251,6 +251,8 @@ def _read_files(name: str, paths: list[Path]) -> Dataset:
     for path in paths:
         if not path.is_file():
             raise TaskError(f"task {name!r}: there is no file {str(path)!r}.")
+        if path.stat().st_size == 0:
+            raise TaskError(f"task {name!r}: {str(path)!r} is empty.")
     try:
         return _concatenate(
             [load_dataset(SUFFIXES[path.suffix], data_files=str(path), split="train") for path in paths]
