@@ -206,7 +206,7 @@ const onScreen = new IntersectionObserver(
       else column.empty();
     }
   },
-  { rootMargin: "50% 50%" },
+  { rootMargin: "50% 50%", scrollMargin: "0% 60%" },
 );
 
 function choose(id) {
@@ -293,7 +293,7 @@ class Column {
     );
     if (this.count > 1) line.append(element("span", { class: "plain-name" }, `${this.place} of ${this.count}`));
     const facts = element("p", { class: "facts-list" });
-    const fact = (value, name) => facts.append(element("span", {}, element("b", {}, value), ` ${name}`));
+    const fact = (value, name) => facts.append(element("span", {}, element("strong", {}, value), ` ${name}`));
     fact(String(trace.length), "tokens");
     fact(String(trace.thinking_tokens), "of them thinking");
     fact(String(trace.backtracks), trace.backtracks === 1 ? "backtrack" : "backtracks");
