@@ -75,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         traces, refused = _traces(arguments)
         if not traces:
-            raise ValueError("there is nothing to show.")
+            hint = " Give ground truths with --answers_from where the file has none." if refused else ""
+            raise ValueError(f"there is nothing to show: {refused} rows were refused.{hint}")
         write_page(arguments.output, traces, arguments.title or _title(arguments))
         if arguments.traces:
             write_traces(arguments.traces, traces)

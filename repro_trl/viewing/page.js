@@ -323,8 +323,8 @@ class Column {
     const end = boundaries[boundaries.length - 1] || 1;
     const x = (token) => left + ((right - left) * token) / end;
     const [low, high] = [Math.min(...objective), Math.max(...objective)];
-    const curveTop = 30;
-    const curveBottom = 92;
+    const curveTop = 35;
+    const curveBottom = 94;
     const y = (value) => (high > low ? curveBottom - ((curveBottom - curveTop) * (value - low)) / (high - low) : (curveTop + curveBottom) / 2);
     const scoreTop = 108;
     const scoreBottom = 150;
@@ -351,7 +351,7 @@ class Column {
     for (const boundary of boundaries) picture.append(shape("line", { class: "fork", x1: x(boundary), x2: x(boundary), y1: 16, y2: scoreBottom }));
     for (const value of [0, 0.5, 1]) picture.append(shape("line", { class: "grid", x1: left, x2: right, y1: z(value), y2: z(value) }));
     picture.append(
-      shape("text", { x: left, y: 24 }, "J, nats per token"),
+      shape("text", { x: left, y: 25 }, "J, nats per token"),
       shape("text", { x: left - 5, y: curveTop + 4, "text-anchor": "end" }, number(high, 2)),
       shape("text", { x: left - 5, y: curveBottom + 3, "text-anchor": "end" }, high > low ? number(low, 2) : ""),
       shape("text", { x: left - 5, y: z(1) + 4, "text-anchor": "end" }, "1"),

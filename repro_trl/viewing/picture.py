@@ -16,7 +16,7 @@ from .traces import Trace
 MAX_COLUMNS = 4
 """Completions that fit side by side; of more, the first are drawn."""
 
-_COLUMN_WIDTH, _LINE_HEIGHT = 5.0, 0.165  # inches
+_COLUMN_WIDTH, _LINE_HEIGHT = 5.0, 0.146  # inches
 _CHARACTERS, _MAX_LINES = 56, 6  # of a segment
 _INK, _SOFT, _PAPER, _LINE = "#1e2126", "#5d626b", "#fffefb", "#e0dcd3"
 _MAGNITUDE, _STABILITY = "#2a7a62", "#8a3f94"
@@ -41,7 +41,7 @@ def write_picture(path: str | os.PathLike, traces: Sequence[Trace]) -> None:
     """
     traces = traces[:MAX_COLUMNS]
     columns = [_blocks(trace) for trace in traces]
-    text_height = max(sum(len(block.lines) + 0.7 for block in blocks) for blocks in columns) * _LINE_HEIGHT + 0.2
+    text_height = max(sum(len(block.lines) + 0.95 for block in blocks) for blocks in columns) * _LINE_HEIGHT + 0.2
     prompt = _wrap(traces[0].prompt, int(_CHARACTERS * 1.35 * len(traces)), 5)
     heights = [0.3 + _LINE_HEIGHT * 1.25 * len(prompt), 0.16, 1.5, 1.0, text_height]
     figure = Figure(figsize=(_COLUMN_WIDTH * len(traces), sum(heights) + 1.4), facecolor=_PAPER, layout="constrained")
