@@ -1,0 +1,83 @@
+"""Which cells the study has, in the order in which they are run: what the conclusions need first comes first."""
+
+from .arms import ALGORITHMS, ARMS, LEARNING_RATES
+from .cell import Cell
+from .tasks import TASKS
+
+SEEDS = range(5)
+ABLATION_SEEDS = range(3)
+TUNING_SEEDS = (100,)
+LENGTH_PENALTIES = (0.25, 0.5, 1.0)
+ALPHAS = (0.1, 0.3, 1.0)
+
+CONTROLS = ("recipe", "shuffled", "constants", "recipe shuffled", "recipe constants", "length")
+
+
+def start() -> list[Cell]:
+    """The common start, measured on the problems of each seed."""
+    return [Cell(task, "start", "start", seed) for seed in SEEDS for task in TASKS]
+
+
+def instruments() -> list[Cell]:
+    """What rewards and gradients know at the start, and completions in which to see it."""
+    traces = [Cell(task, "trace", "start", 0) for task in TASKS]
+    return traces + [Cell(task, "instruments", "start", seed) for seed in SEEDS for task in TASKS]
+
+
+def main() -> list[Cell]:
+    """Four algorithms, plain and with RePro in the paper's form."""
+    return [
+        Cell(task, algorithm, arm, seed)
+        for seed in SEEDS
+        for algorithm in ALGORITHMS
+        for task in TASKS
+        for arm in ("plain", "repro")
+    ]
+
+
+def controls() -> list[Cell]:
+    """GRPO with the recipe, and the controls of both forms."""
+    return [Cell(task, "grpo", arm, seed) for seed in SEEDS for arm in CONTROLS for task in TASKS]
+
+
+def ablations() -> list[Cell]:
+    """GRPO with one setting changed."""
+    done = {"plain", "repro", *CONTROLS}
+    return [
+        Cell(task, "grpo", arm, seed) for seed in ABLATION_SEEDS for arm in ARMS if arm not in done for task in TASKS
+    ]
+
+
+def tuning() -> list[Cell]:
+    """Learning rate of each plain algorithm, alpha, weight of the length penalty, on seeds that nothing else uses."""
+    rates = [
+        Cell(task, algorithm, "plain", seed, {"learning_rate": rate})
+        for task in TASKS
+        for seed in TUNING_SEEDS
+        for algorithm in ALGORITHMS
+        for rate in LEARNING_RATES
+    ]
+    penalties = [
+        Cell(task, "grpo", "length", seed, {"length_penalty": penalty})
+        for task in TASKS
+        for seed in TUNING_SEEDS
+        for penalty in LENGTH_PENALTIES
+    ]
+    alphas = [
+        Cell(task, "grpo", arm, seed, {"repro_alpha": alpha})
+        for task in TASKS
+        for seed in TUNING_SEEDS
+        for arm in ("repro", "recipe")
+        for alpha in ALPHAS
+    ]
+    return rates + alphas + penalties
+
+
+PARTS = {
+    "tuning": tuning,
+    "start": start,
+    "main": main,
+    "instruments": instruments,
+    "controls": controls,
+    "ablations": ablations,
+}
