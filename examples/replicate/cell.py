@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.trainer_callback import PrinterCallback
 
 from repro_trl.boundaries import find_segment_starts
@@ -19,11 +19,11 @@ from .measure import DELIMITER, THINK_END, evaluate
 from .tasks import TASKS, Task, dataset
 from .trace import trace_start
 
-STEPS = 12
+STEPS = 10
 PROMPTS_PER_STEP = 4
 NUM_GENERATIONS = 8
 FOLLOWED = ("plain", "repro", "recipe")
-"""Arms of GRPO whose rewards are measured in both forms, halfway and at the end; others in one form, at the end."""
+"""Arms of GRPO whose rewards are measured in both forms; others in one."""
 FORMS = ("repro", "recipe")
 
 
@@ -107,16 +107,16 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
         )
         sampler.use_in(trainer.model)
         trainer.remove_callback(PrinterCallback)
-        is_followed = cell.algorithm == "grpo" and cell.arm in FOLLOWED
-        evaluations = _Evaluations(task, tokenizer, cell.seed, steps, is_followed)
-        trainer.add_callback(evaluations)
         trainer.train()
+        is_followed = cell.algorithm == "grpo" and cell.arm in FOLLOWED
+        forms = FORMS if is_followed else FORMS[1:]
+        last = evaluate(trainer.model, tokenizer, task, evaluation_seed(cell.seed), forms=forms)
     curve = [
         {name: round(entry[key], 5) for name, key in CURVE_KEYS.items() if key in entry}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]
-    return {"curve": curve, "evaluations": evaluations.results, "seconds": round(time.monotonic() - started, 1)}
+    return {"curve": curve, "evaluations": {str(steps): last}, "seconds": round(time.monotonic() - started, 1)}
 
 
 CURVE_KEYS = {
@@ -128,19 +128,6 @@ CURVE_KEYS = {
     "advantage_share": "repro/advantage_share",
     "explained_variance": "critic/explained_variance",
 }
-
-
-class _Evaluations(TrainerCallback):
-    def __init__(self, task: Task, tokenizer: Any, seed: int, last_step: int, is_followed: bool) -> None:
-        self.task, self.tokenizer, self.seed = task, tokenizer, seed
-        self.steps = [last_step // 2, last_step] if is_followed else [last_step]
-        self.forms = FORMS if is_followed else FORMS[1:]
-        self.results: dict[str, Any] = {}
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        if state.global_step in self.steps:
-            result = evaluate(model, self.tokenizer, self.task, evaluation_seed(self.seed), forms=self.forms)
-            self.results[str(state.global_step)] = result
 
 
 def _make_reward(tokenizer: Any) -> Any:

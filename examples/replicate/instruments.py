@@ -30,7 +30,7 @@ GRADIENTS = (
     *("repro", "shuffled", "prefix", "baseline magnitude", "center index", "credit segment, k all"),
     *("recipe", "recipe shuffled", "recipe to go", "recipe center index", "recipe J differences", "recipe discounted"),
 )
-LARGE_PROBLEMS, SMALL_BATCHES, SMALL_PROBLEMS, NUM_GENERATIONS = 100, 8, 4, 8
+LARGE_PROBLEMS, SMALL_BATCHES, SMALL_PROBLEMS, NUM_GENERATIONS = 64, 6, 4, 8
 
 
 def measure_start(model: nn.Module, tokenizer: Any, task_name: str, seed: int) -> dict[str, Any]:

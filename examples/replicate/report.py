@@ -474,7 +474,7 @@ def plot(results: Results, file: Path) -> None:
         for column, measure in enumerate(("accuracy", "thinking_tokens")):
             axis = axes[row][column]
             for arm, colour in arms.items():
-                curves = [r["curve"] for (*cell, _), r in results.cells.items() if cell == [task, "grpo", arm]]
+                curves = [r["curve"] for (*cell, _), r in results.cells.items() if tuple(cell) == (task, "grpo", arm)]
                 if not curves:
                     continue
                 by_step = [[curve[step][measure] for curve in curves] for step in range(min(map(len, curves)))]
