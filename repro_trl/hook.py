@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import is_peft_model, send_to_device
 from torch import Tensor
+from transformers.conversion_mapping import get_model_conversion_mapping
 
 from .advantage import sequence_ratio_log_probs
 
@@ -136,6 +137,17 @@ class AdvantageHook:
         if self._step % (self.args.steps_per_generation * self.num_iterations) != 0:
             rollouts = {"settings": self._generation_settings, "step": self._step, "batches": self._buffered_inputs}
             torch.save(rollouts, self._rollouts_file(output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        model = self.model if model is None else model
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled or is_peft_model(model):
+            return
+        # Weights that transformers knows by other names today (vision-language models, experts) are saved under their
+        # old ones, which a Trainer that resumes does not translate: it passes over them with a warning.
+        if get_model_conversion_mapping(model, add_legacy=False):
+            saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype, device_map="cpu")
+            model.load_state_dict(saved.state_dict())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
