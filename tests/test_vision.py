@@ -1,7 +1,6 @@
-"""Vision-language policies in every trainer: what is scored, what models are given, several processes, interruptions."""
+"""Vision-language policies in every trainer: what is scored, what models are given, several processes, resuming."""
 
 from collections import defaultdict
-from functools import partial
 
 import pytest
 import torch
@@ -124,18 +123,17 @@ def first_objective(model, processor, rows):
 class Expectation(TrainerCallback):
     """At the start of each step: J_0 of the step's rows, and what it would be with their images swapped."""
 
-    def __init__(self, processor, rows):
+    def __init__(self, path, processor, rows):
+        self.model = AutoModelForImageTextToText.from_pretrained(path).eval()
         self.processor, self.rows, self.right, self.swapped = processor, rows, [], []
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         first = NUM_PROMPTS * state.global_step
         rows = self.rows[first : first + NUM_PROMPTS]
         others = [{**row, "images": [random_image(1000 + i) for i, _ in enumerate(row["images"])]} for row in rows]
-        was_training = model.training
-        model.eval()
-        self.right.append(first_objective(model, self.processor, rows))
-        self.swapped.append(first_objective(model, self.processor, others))
-        model.train(was_training)
+        self.model.load_state_dict(model.state_dict())
+        self.right.append(first_objective(self.model, self.processor, rows))
+        self.swapped.append(first_objective(self.model, self.processor, others))
 
 
 def watch(model, trainer):
@@ -143,7 +141,7 @@ def watch(model, trainer):
     calls = defaultdict(list)
 
     def note(_, args, kwargs):
-        if model is not trainer.model or "fused_lm_head" in kwargs:
+        if kwargs.get("past_key_values") is None:  # that would be generation
             calls[trainer.state.global_step].append(set(kwargs))
 
     model.register_forward_pre_hook(note, with_kwargs=True)
@@ -183,7 +181,7 @@ def test_images_reach_every_pass(tmp_path, policies, caplog, algorithm, family, 
     """Two steps with images, one of text alone between them."""
     rows = rows_of([1, 2, 0, 0, 2, 1], blocks=family == "qwen2_5_vl")
     trainer = make_trainer(policies, algorithm, family, rows, tmp_path, max_steps=3, **overrides)
-    expectation = Expectation(trainer.processing_class, rows)
+    expectation = Expectation(policies[family], trainer.processing_class, rows)
     trainer.add_callback(expectation)
     calls = {"policy": watch(trainer.model, trainer)}
     if algorithm == "ppo":
@@ -235,7 +233,7 @@ def test_shared_scoring_is_refused_for_images_alone(tmp_path, policies, family):
     assert trainer.state.global_step == 1
 
 
-# ----------------------------------------------------------------------------------------------------------- the critic
+# ---------------------------------------------------------------------------------------------------------- the critic
 
 
 def ppo_args(tmp_path, **overrides):
@@ -264,7 +262,7 @@ def test_critic_with_adapters_reads_images(tmp_path, policies):
 
 def test_critic_of_text_alone_is_refused_for_images(tmp_path, policies):
     tiny_model("qwen3").save_pretrained(tmp_path / "text")
-    with pytest.raises(ValueError, match="reads text only. Set value_model_name_or_path"):
+    with pytest.raises(ValueError, match=r"reads text only\. Set value_model_name_or_path"):
         load_value_model(
             policies["llava"], ppo_args(tmp_path, value_model_name_or_path=str(tmp_path / "text")), None, True
         )
@@ -304,3 +302,45 @@ def test_interrupted_run_with_images_goes_on_exactly(tmp_path, policies):
     whole, resumed = run(None), run(str(tmp_path / "checkpoint-1"))
     assert resumed[0] == whole[0]
     assert torch.equal(resumed[1], whole[1]) and torch.equal(resumed[2], whole[2])
+
+
+# --------------------------------------------------------------------------------------------------- several processes
+
+
+def _train_unevenly(policies, folder, algorithm, backend):
+    """Process 0 has the images first, then process 1, then neither."""
+    rows = rows_of([2, 0, 0, 1, 0, 0])
+    trainer = make_trainer(
+        policies,
+        algorithm,
+        "qwen2_5_vl",
+        rows,
+        folder,
+        per_device_train_batch_size=NUM_GENERATIONS,
+        max_steps=3,
+        log_multimodal=False,  # TRL gathers images for its logs on those processes alone that have some
+        **backend_settings(backend),
+    )
+    rollouts = keep_rollouts(trainer)
+    trainer.train()
+    return {
+        "processes": trainer.accelerator.num_processes,
+        "type": trainer.accelerator.distributed_type.value,
+        "losses": losses(trainer),
+        "objective": logged(trainer, "repro/objective_first"),
+        "images": ["pixel_values" in rollout.batch for rollout in rollouts],
+    }
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("algorithm", "backend"), [("grpo", "ddp"), ("ppo", "ddp"), ("grpo", "zero2"), ("ppo", "zero2")]
+)
+def test_processes_with_and_without_images_stay_in_step(tmp_path, policies, algorithm, backend):
+    results = run_ranks(_train_unevenly, tmp_path, policies, tmp_path / "run", algorithm, backend, backend=backend)
+    assert [result["images"] for result in results] == [[True, False, False], [False, True, False]]
+    for result in results:
+        assert result["processes"] == 2
+        assert result["type"] == {"ddp": "MULTI_CPU"}.get(backend, "DEEPSPEED")
+        assert len(result["losses"]) == 3 and torch.tensor(result["losses"]).isfinite().all()
+        assert result["objective"] == results[0]["objective"]
