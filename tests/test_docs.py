@@ -90,7 +90,7 @@ def test_every_block_is_of_a_known_kind():
     for block in BLOCKS:
         where = f"{block.page.name}: {block.text[:60]!r}"
         assert block.language in {"python", "bash", "yaml", "json", *NO_PROGRAM}, where
-        assert block.remark in ("", "slow", "train", "test") or re.fullmatch(r"skip, .{8,}", block.remark), where
+        assert block.remark in ("", "train", "test") or re.fullmatch(r"skip, .{8,}", block.remark), where
 
 
 @pytest.mark.parametrize("page", pages_with("python"))
