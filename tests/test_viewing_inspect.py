@@ -165,7 +165,7 @@ def test_a_picture_of_one_prompt(tmp_path):
         write_picture(tmp_path / f"{count}.png", traces[:count])
     widths = [imread(tmp_path / f"{count}.png").shape[1] for count in (1, 6)]
     assert widths[1] == 4 * widths[0]
-    write_picture(tmp_path / "odd.png", traces[-1:])
+    write_picture(tmp_path / "odd.png", [traces[-1], random_trace(rng, "0", 300, length=3000)])
     picture = imread(tmp_path / "1.png")[..., :3]
     red, blue = picture[..., 0], picture[..., 2]
     assert ((blue - red > 0.4).any()) or ((red - blue > 0.4).any()), "no segment is coloured"
