@@ -73,6 +73,7 @@ def test_samples_for_the_embedded_problems_by_default(tmp_path):
         assert len(trace.boundaries) >= 2
     assert len({trace.completion for trace in traces}) > 2
     assert inspect(tmp_path, *options) == (0, traces)
+    assert inspect(tmp_path, *options, PROBLEMS_FILE, PROBLEMS_FILE) == (0, traces), "the limit is one of all sources"
     assert inspect(tmp_path, *options, "--seed", "1")[1] != traces
 
 

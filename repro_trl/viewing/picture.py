@@ -145,6 +145,7 @@ def _draw_text(axes: Axes, blocks: list[_Block], largest: float, height: float) 
     axes.set_xlim(0, _COLUMN_WIDTH)
     axes.set_ylim(height, 0)  # inches, downwards
     axes.axis("off")
+    axes.set_in_layout(False)  # it fills its cell, and measuring so many texts takes seconds
     y = 0.05
     for block in blocks:
         size = len(block.lines) * _LINE_HEIGHT + 0.06
