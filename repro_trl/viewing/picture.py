@@ -145,7 +145,6 @@ def _draw_text(axes: Axes, blocks: list[_Block], largest: float, height: float) 
     axes.set_xlim(0, _COLUMN_WIDTH)
     axes.set_ylim(height, 0)  # inches, downwards
     axes.axis("off")
-    axes.set_in_layout(False)  # it fills its cell, and measuring so many texts takes seconds
     y = 0.05
     for block in blocks:
         size = len(block.lines) * _LINE_HEIGHT + 0.06
@@ -163,3 +162,5 @@ def _draw_text(axes: Axes, blocks: list[_Block], largest: float, height: float) 
         axes.text(0.74, y + 0.03, text, va="top", fontsize=7.4, family="monospace", color=_INK, linespacing=1.32,
                   parse_math=False)  # fmt: skip
         y += size + 0.5 * _LINE_HEIGHT
+    for artist in [*axes.texts, *axes.patches]:
+        artist.set_in_layout(False)  # they lie in their cell, and to measure so many takes seconds
