@@ -170,6 +170,15 @@ class AdvantageHook:
 
     # --------------------------------------------------------------------------------------------------------- checks
 
+    def _sum_over_processes(self, ratios: dict[str, tuple[Any, Any]]) -> dict[str, tuple[float, float]]:
+        """Both numbers of each pair (one-element tensors or plain numbers) summed over all processes; collective."""
+        device = self.accelerator.device
+        pairs = ratios.values()
+        numbers = [torch.as_tensor(number, dtype=torch.float32, device=device) for pair in pairs for number in pair]
+        # Stacked first, so that the host waits for the device once.
+        totals = self.accelerator.reduce(torch.stack(numbers), reduction="sum").tolist()
+        return dict(zip(ratios, zip(totals[::2], totals[1::2], strict=True), strict=True))
+
     def _check_advantages(self, advantages: Tensor, completion_ids: Tensor) -> None:
         rows, length = completion_ids.shape
         if advantages.shape not in {(rows,), (rows, length)}:

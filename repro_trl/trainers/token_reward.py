@@ -87,9 +87,8 @@ class TokenRewardHook(AdvantageHook):
 
     def _log_ratios(self, ratios: dict[str, tuple[Any, Any]]) -> dict[str, float]:
         """Log sum / number of things summed for each metric, both over all processes, and return what was logged."""
-        local = torch.tensor([[float(total), float(number)] for total, number in ratios.values()])
-        totals = self.accelerator.reduce(local.to(self.accelerator.device), reduction="sum").tolist()
-        means = {name: total / max(number, 1) for name, (total, number) in zip(ratios, totals, strict=True)}
+        sums = self._sum_over_processes(ratios)
+        means = {name: total / max(number, 1) for name, (total, number) in sums.items()}
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in means.items():
             metrics[name].append(value)
