@@ -44,7 +44,7 @@ def command_help(name: str) -> str:
     module_name, summary = COMMANDS[name]
     parser = argparse.ArgumentParser(prog=f"repro-trl {name}", description=summary)
     importlib.import_module(module_name).add_arguments(parser)
-    columns, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "100"  # argparse asks the terminal, if there is one
+    columns, os.environ["COLUMNS"] = os.environ.get("COLUMNS"), "80"  # argparse asks the terminal, if there is one
     try:
         text = parser.format_help()
     finally:
@@ -73,6 +73,20 @@ _MARKER = re.compile(r"^<!-- fill: ([a-z ]+?)(?: of (\w+))? -->$", re.MULTILINE)
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:
     """Called by mkdocs for each page."""
     return _MARKER.sub(lambda match: FILLERS[match[1]](match[2] or ""), markdown)
+
+
+_REFERENCE = re.compile(r"\[(<code>(\w+)</code>)\]")
+
+
+def on_page_content(html: str, **kwargs: Any) -> str:
+    """Called by mkdocs for each rendered page: a class that a docstring names in brackets becomes a link to it."""
+    places = {place.rpartition(".")[2]: place for place in re.findall(r'id="(repro_trl\.[\w.]+)"', html)}
+
+    def link(match: re.Match[str]) -> str:
+        place = places.get(match[2])
+        return match[1] if place is None else f'<a href="#{place}">{match[1]}</a>'
+
+    return _REFERENCE.sub(link, html)
 
 
 def _code(value: object) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
+from accelerate.utils import is_peft_model, send_to_device
 from torch import Tensor
+from transformers.conversion_mapping import get_model_conversion_mapping
 
 from .advantage import sequence_ratio_log_probs
 
@@ -137,6 +138,17 @@ class AdvantageHook:
             rollouts = {"settings": self._generation_settings, "step": self._step, "batches": self._buffered_inputs}
             torch.save(rollouts, self._rollouts_file(output_dir))
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        model = self.model if model is None else model
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled or is_peft_model(model):
+            return
+        # Weights that transformers knows by other names today (vision-language models, experts) are saved under their
+        # old ones, which a Trainer that resumes does not translate: it passes over them with a warning.
+        if get_model_conversion_mapping(model, add_legacy=False):
+            saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype, device_map="cpu")
+            model.load_state_dict(saved.state_dict())
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
@@ -157,6 +169,15 @@ class AdvantageHook:
             logger.warning("The rollouts in %s belong to another set-up: completions are generated anew.", checkpoint)
 
     # --------------------------------------------------------------------------------------------------------- checks
+
+    def _sum_over_processes(self, ratios: dict[str, tuple[Any, Any]]) -> dict[str, tuple[float, float]]:
+        """Both numbers of each pair (one-element tensors or plain numbers) summed over all processes; collective."""
+        device = self.accelerator.device
+        pairs = ratios.values()
+        numbers = [torch.as_tensor(number, dtype=torch.float32, device=device) for pair in pairs for number in pair]
+        # Stacked first, so that the host waits for the device once.
+        totals = self.accelerator.reduce(torch.stack(numbers), reduction="sum").tolist()
+        return dict(zip(ratios, zip(totals[::2], totals[1::2], strict=True), strict=True))
 
     def _check_advantages(self, advantages: Tensor, completion_ids: Tensor) -> None:
         rows, length = completion_ids.shape

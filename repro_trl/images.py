@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from .boundaries import select_boundaries
 from .scoring import AnswerTokens, ScoringRow
@@ -15,6 +16,25 @@ IMAGE_INPUTS = (
     "image_position_ids"
 ).split()
 TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
+# Of these, what only says how many rows of pixels belong to a prompt; models do not take it.
+_COUNTS = ("num_images", "num_tiles")
+
+
+def image_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """What TRL's log-probability pass takes of a batch besides token ids and masks; empty without images."""
+    return {name: batch[name] for name in (*IMAGE_INPUTS, *TOKEN_TYPES) if name in batch}
+
+
+def model_inputs(batch: dict[str, Any]) -> dict[str, Any]:
+    """What a model takes of a batch besides token ids and masks; empty without images."""
+    return {name: value for name, value in image_inputs(batch).items() if name not in _COUNTS}
+
+
+def select_rows(batch: dict[str, Any], rows: slice) -> dict[str, Any]:
+    """Tokens and images of some rows of a batch, in whose tensors of pixels the rows' images follow each other."""
+    names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
+    batch = split_pixel_values_by_grid({**{name: batch[name] for name in names}, **image_inputs(batch)})
+    return unsplit_pixel_values_by_grid({name: value[rows] for name, value in batch.items()})
 
 
 def score_rows_with_images(

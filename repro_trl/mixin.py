@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.utils import logging
@@ -284,13 +283,8 @@ class ReproMixin(PolicyScoring):
             "seconds": (seconds, 1),
             **{f"{name}_ratio": (count, num_rows) for name, count in counts.items()},
         }
-        local = torch.tensor(
-            [[float(total), float(number)] for total, number in ratios.values()], device=process.device
-        )
-        totals = self.accelerator.reduce(local, reduction="sum").tolist()
-        means = {
-            name: total / number if number else math.nan for name, (total, number) in zip(ratios, totals, strict=True)
-        }
+        sums = self._sum_over_processes(ratios)
+        means = {name: total / number if number else math.nan for name, (total, number) in sums.items()}
         variance = means["process_reward/std"] - means["process_reward/mean"] ** 2
         means["process_reward/std"] = math.sqrt(max(variance, 0.0)) if variance == variance else math.nan
         metrics = self._metrics["train" if self.model.training else "eval"]

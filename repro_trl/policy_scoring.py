@@ -225,7 +225,6 @@ class PolicyScoring:
         attention_mask: Tensor,
         logits_to_keep: int,
         batch_size: int | None = None,
-        *args: Any,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         run = super()._get_per_token_logps_and_entropies
@@ -237,7 +236,7 @@ class PolicyScoring:
                 size = batch_size or len(input_ids)
                 run_part = partial(run, logits_to_keep=logits_to_keep, compute_entropy=True)
                 return self._run_trainers_pass(run_part, examples, input_ids, attention_mask, logits_to_keep, size)
-        return run(model, input_ids, attention_mask, logits_to_keep, batch_size, *args, **kwargs)
+        return run(model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **kwargs)
 
     def _can_share_pass(self) -> bool:
         if self._sharing_obstacle is None:

@@ -14,7 +14,8 @@ from transformers import AutoModelForTokenClassification
 from trl import GRPOConfig
 
 from repro_trl import PPOConfig, PPOTrainer
-from repro_trl.trainers.critic import Critic, load_value_model, value_loss
+from repro_trl.trainers.critic import Critic, value_loss
+from repro_trl.trainers.value_model import load_value_model
 
 
 @pytest.fixture(scope="module")

@@ -96,7 +96,8 @@ def test_an_answer_that_takes_for_ever_is_a_timeout_and_the_next_ones_go_on():
     assert figures.accuracy == 0.5 and figures.verifier_failures == 1 and figures.outcomes["timeout"] == 1
 
 
-def test_a_verifier_that_dies_is_counted(monkeypatch):
+@pytest.mark.slow
+def test_a_verifier_that_dies_is_counted():
     problems = {"0": Problem("0", "", MathTarget("5"))}
     with Verifier(workers=1) as verifier:
         assert next(verifier.verify(problems, [sample("\\boxed{5}")])).outcome == "right"

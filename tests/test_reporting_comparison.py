@@ -118,6 +118,19 @@ def test_start_and_end(tmp_path):
     assert not rows_of(comparison, HELD_OUT, "thinking_tokens")
 
 
+def test_tasks_evaluated_during_training_have_their_own_table(tmp_path, capsys):
+    figures = {"aime24/accuracy": 0.25, "aime24/thinking_tokens_right": 9.0, "aime24/truncation_rate": 0.5}
+    path = write_run(tmp_path / "run", {ACCURACY: [0.5]}, {0: figures, 4: figures | {"aime24/accuracy": 0.75}})
+    comparison = compare(group_runs([read_run(path)]))
+    assert comparison.phases == [HELD_OUT, "task aime24", TRAINING]
+    (row,) = rows_of(comparison, "task aime24", "accuracy").values()
+    assert (row.start.mean, row.end.mean) == (0.25, 0.75)
+    (row,) = rows_of(comparison, "task aime24", "thinking_tokens_correct").values()
+    assert row.end.mean == 9.0 and not rows_of(comparison, "task aime24", "backtracks")
+    assert main(["report", str(path)]) == 0
+    assert re.search(r"task aime24[^─]+─+\s+accuracy +run +0\.250 +0\.750", capsys.readouterr().out)
+
+
 def test_runs_without_a_quantity_are_counted(tmp_path, capsys):
     paths = [
         write_run(tmp_path / "a", {ACCURACY: [0.5], PROCESS: [0.1]}, settings={"seed": 1}),

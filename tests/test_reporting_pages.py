@@ -98,7 +98,7 @@ def test_flags_and_rules_are_on_the_page(tmp_path):
 def test_a_run_without_curves_gives_a_page(tmp_path):
     write_completions(tmp_path / "run", 1, [], accuracy=[])
     page = render_page(compare(group_runs([read_run(tmp_path / "run")])), BACKTRACK_PHRASES)
-    assert "Nothing training was measured." in page
+    assert "No training figures." in page
 
 
 def test_picture(hostile_runs, tmp_path):

@@ -52,6 +52,7 @@ def main() -> None:
             print(f"{'done' if name in done else '    '}  {name}")
         return
     missing = [cell for name, cell in cells.items() if name not in done]
+    make_policies(missing)
     print(f"{len(cells) - len(missing)} of {len(cells)} cells are done.", flush=True)
     options.results.parent.mkdir(parents=True, exist_ok=True)
     with options.results.open("a") as lock:
@@ -60,6 +61,15 @@ def main() -> None:
         except BlockingIOError:
             parser.error(f"another run is writing {options.results}")
         run_all(missing, options.workers, options.results)
+
+
+def make_policies(cells: list[Any]) -> None:
+    """Warm up the search policy where it is wanted and not there."""
+    from replicate.make import MODEL_DIR, make
+
+    if any(cell.task == "search" for cell in cells) and not (MODEL_DIR / "model.safetensors").is_file():
+        print(f"Making the starting policy of the search task in {MODEL_DIR}: minutes on one core.", flush=True)
+        make(MODEL_DIR)
 
 
 def run_all(cells: list[Any], workers: int, results: Path) -> None:

@@ -18,7 +18,7 @@ from .figures import Comparison, Figures, as_json, compare
 from .records import Record, read_items, write_atomically
 from .run import evaluate_task, model_fingerprint, records_path
 from .sampling import Sampler, Sampling, default_backend, load_sampler
-from .sandbox import SandboxError
+from .sandbox import SandboxError, usable_isolation
 from .tables import accuracy_cell, comparison_table, cost_table, difference_cell, paper_table
 from .tasks import HUB_TASKS, Task, TaskError, load_task
 from .verify import Verifier
@@ -103,6 +103,8 @@ def _run(arguments: argparse.Namespace, state: PartialState) -> int:
     )
     if arguments.num_samples is not None and arguments.num_samples < 1:
         raise ValueError(f"num_samples={arguments.num_samples}: give 1 or more.")
+    if arguments.compare_to is not None and not Path(arguments.compare_to, "results.json").is_file():
+        raise ValueError(f"compare_to={arguments.compare_to!r} is no folder of an evaluation: it has no results.json.")
     output_dir = Path(arguments.output_dir or Path("evaluations", arguments.model.strip("/").replace("/", "--")))
     output_dir.mkdir(parents=True, exist_ok=True)
     model_settings = {
@@ -116,9 +118,12 @@ def _run(arguments: argparse.Namespace, state: PartialState) -> int:
 
     @cache
     def sampler() -> Sampler:
-        return load_sampler(
-            arguments.model, arguments.model_revision, backend, arguments.dtype, state.device, state.num_processes
-        )
+        try:
+            return load_sampler(
+                arguments.model, arguments.model_revision, backend, arguments.dtype, state.device, state.num_processes
+            )
+        except OSError as error:
+            raise ValueError(f"model={arguments.model!r} cannot be loaded: {error}") from error
 
     workers = arguments.verify_workers
     if workers is None:
@@ -127,12 +132,9 @@ def _run(arguments: argparse.Namespace, state: PartialState) -> int:
     with Verifier(workers, arguments.verify_seconds, sampling.think_end) as verifier:
         for task in tasks:
             samples = arguments.num_samples or task.samples
-            try:
-                figures[task.name] = evaluate_task(
-                    task, samples, sampling, model_settings, sampler, verifier, output_dir, state
-                )
-            except SandboxError as error:
-                errors[task.name] = str(error)
+            figures[task.name] = evaluate_task(
+                task, samples, sampling, model_settings, sampler, verifier, output_dir, state
+            )
     if state.is_main_process:
         comparisons = _compare(arguments.compare_to, figures, output_dir, errors)
         _report(arguments, model_settings, sampling, tasks, figures, comparisons, errors, output_dir)
@@ -140,7 +142,7 @@ def _run(arguments: argparse.Namespace, state: PartialState) -> int:
 
 
 def _load_tasks(arguments: argparse.Namespace, state: PartialState) -> tuple[list[Task], dict[str, str]]:
-    """Tasks that every process could load, and the errors of the others."""
+    """Tasks that every process can evaluate, and the errors of the others."""
     names = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
     revisions = {}
     for text in arguments.revision:
@@ -153,8 +155,11 @@ def _load_tasks(arguments: argparse.Namespace, state: PartialState) -> tuple[lis
     with state.main_process_first():  # it downloads, the others read what it has stored
         for name in names:
             try:
-                tasks.append(load_task(name, arguments.data_dir, revisions.get(name)))
-            except TaskError as error:
+                task = load_task(name, arguments.data_dir, revisions.get(name))
+                if not task.votes:
+                    usable_isolation()  # programs are not even asked for where they cannot be run
+                tasks.append(task)
+            except (TaskError, SandboxError) as error:
                 errors[name] = str(error)
     # Nobody may begin a task that others do not have.
     for other in gather_object([errors]):

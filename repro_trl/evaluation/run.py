@@ -59,7 +59,6 @@ def evaluate_task(
 
     Raises:
         ValueError: the folder holds an evaluation with other settings.
-        SandboxError: there are programs to run, and no sandbox works here.
     """
     folder = output_dir / "work" / task.name
     folder.mkdir(parents=True, exist_ok=True)

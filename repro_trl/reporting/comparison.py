@@ -8,7 +8,7 @@ from re import Pattern
 from ..thinking import BACKTRACK_PATTERNS
 from .arms import Arm, Difference, Estimate, difference, estimate
 from .flags import Flag, find_flags
-from .metrics import COMPLETIONS, PHASES, Course, Metric, course, metrics, start_and_end
+from .metrics import COMPLETIONS, Course, Metric, course, metrics, phases, start_and_end
 from .runs import Run
 
 
@@ -66,6 +66,7 @@ class Comparison:
     """Everything a report shows. `flags` hold (run name, flag), `notes` a sentence and the runs it is true of."""
 
     arms: list[Arm]
+    phases: list[str]
     metrics: tuple[Metric, ...]
     rows: list[Row]
     flags: list[tuple[str, Flag]]
@@ -91,7 +92,8 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
         patterns: the kinds of backtrack that the runs were read with.
     """
     quantities = metrics(patterns)
-    rows = [row for phase in PHASES for metric in quantities for row in _rows(arms, metric, phase)]
+    shown_phases = phases(run for arm in arms for run in arm.runs)
+    rows = [row for phase in shown_phases for metric in quantities for row in _rows(arms, metric, phase)]
     runs = [run for arm in arms for run in arm.runs]
     notes: dict[str, list[str]] = {}
     for run in runs:
@@ -99,6 +101,7 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
             notes.setdefault(note, []).append(run.name)
     return Comparison(
         arms=list(arms),
+        phases=shown_phases,
         metrics=quantities,
         rows=rows,
         flags=[(run.name, flag) for run in runs for flag in find_flags(run, quantities)],

@@ -1,7 +1,8 @@
 """What a report compares: each quantity, where it is read, and its course over a run."""
 
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -9,7 +10,9 @@ from .completions import ThoughtStatistics
 from .runs import EVALUATION_PREFIX, Run
 
 HELD_OUT, TRAINING = "held out", "training"
-PHASES = (HELD_OUT, TRAINING)
+TASK = "task "
+"""Phases: the trainer's own evaluations, its training, and each task that `repro_trl.evaluation` measured meanwhile,
+whose phase begins with this."""
 
 LOGS, COMPLETIONS = "logs", "completions"
 
@@ -28,6 +31,7 @@ class Metric:
         decimals: digits after the point.
         log_key: its name in the log history, without "eval_"; `{accuracy}` is the accuracy reward. `None`: not logged.
         of_completions: reads it off logged completions. `None`: cannot be read off them.
+        task_key: its name among the figures of a task. `None`: it is none of them.
         unit: what it is counted in.
     """
 
@@ -37,6 +41,7 @@ class Metric:
     decimals: int
     log_key: str | None = None
     of_completions: Callable[[ThoughtStatistics], float] | None = None
+    task_key: str | None = None
 
 
 def metrics(kinds: Mapping[str, object]) -> tuple[Metric, ...]:
@@ -46,19 +51,26 @@ def metrics(kinds: Mapping[str, object]) -> tuple[Metric, ...]:
         return lambda statistics: statistics.backtracks_by_kind[kind]
 
     tokens, segments = "tokens", "segments per completion"
-    correct, wrong = attrgetter("thinking_tokens_correct"), attrgetter("thinking_tokens_wrong")
+    in_all, right, wrong = map(attrgetter, ("thinking_tokens", "thinking_tokens_correct", "thinking_tokens_wrong"))
     return (
-        Metric("accuracy", "accuracy", "share", 3, "rewards/{accuracy}/mean", attrgetter("accuracy")),
-        Metric("thinking_tokens", "thinking tokens", tokens, 1, "thinking_tokens", attrgetter("thinking_tokens")),
-        Metric("thinking_tokens_correct", "thinking tokens, correct", tokens, 1, None, correct),
-        Metric("thinking_tokens_wrong", "thinking tokens, wrong", tokens, 1, None, wrong),
-        Metric("backtracks", "backtracks", segments, 3, "backtracks", attrgetter("backtracks")),
+        Metric("accuracy", "accuracy", "share", 3, "rewards/{accuracy}/mean", attrgetter("accuracy"), "accuracy"),
+        Metric("thinking_tokens", "thinking tokens", tokens, 1, "thinking_tokens", in_all, "thinking_tokens"),
+        Metric("thinking_tokens_correct", "thinking tokens, correct", tokens, 1, None, right, "thinking_tokens_right"),
+        Metric("thinking_tokens_wrong", "thinking tokens, wrong", tokens, 1, None, wrong, "thinking_tokens_wrong"),
+        Metric("backtracks", "backtracks", segments, 3, "backtracks", attrgetter("backtracks"), "backtracks"),
         *(Metric(f"backtracks/{kind}", f"backtracks, {kind}", segments, 3, None, of_kind(kind)) for kind in kinds),
-        Metric("truncated", "truncated", "share", 3, "completions/clipped_ratio"),
+        Metric("truncated", "truncated", "share", 3, "completions/clipped_ratio", None, "truncation_rate"),
         Metric("objective_gain", "J gain", "nats per token", 3, "repro/objective_gain"),
         Metric("process_reward", "process reward", "per segment", 4, "repro/process_reward/mean"),
         Metric("empty_thoughts", "empty thoughts", "share", 3, None, attrgetter("empty_thoughts")),
     )
+
+
+def phases(runs: Iterable[Run]) -> list[str]:
+    """The phases that a report of these runs has: held out, the tasks that any run evaluated, training."""
+    pattern = re.compile(rf"{EVALUATION_PREFIX}(.+)/accuracy")
+    keys = dict.fromkeys(key for run in runs for entry in run.log for key in entry)
+    return [HELD_OUT, *(f"{TASK}{match[1]}" for key in keys if (match := pattern.fullmatch(key))), TRAINING]
 
 
 @dataclass(frozen=True)
@@ -87,18 +99,24 @@ def course(run: Run, metric: Metric, phase: str) -> Course | None:
 
 
 def _from_logs(run: Run, metric: Metric, phase: str) -> Course | None:
-    if metric.log_key is None or ("{accuracy}" in metric.log_key and run.accuracy_reward is None):
-        return None
-    key = metric.log_key.format(accuracy=run.accuracy_reward)
-    key = f"{EVALUATION_PREFIX}{key}" if phase == HELD_OUT else key
+    key = _log_key(run, metric, phase)
     # Of several evaluations at one step the last counts.
-    values = {entry["step"]: entry[key] for entry in run.log if entry.get(key) is not None}
+    values = {entry["step"]: entry[key] for entry in run.log if key is not None and entry.get(key) is not None}
     points = tuple((step, float(value)) for step, value in sorted(values.items()) if not math.isnan(value))
     return Course(points, LOGS) if points else None
 
 
+def _log_key(run: Run, metric: Metric, phase: str) -> str | None:
+    if phase.startswith(TASK):
+        return metric.task_key and f"{EVALUATION_PREFIX}{phase.removeprefix(TASK)}/{metric.task_key}"
+    if metric.log_key is None or ("{accuracy}" in metric.log_key and run.accuracy_reward is None):
+        return None
+    key = metric.log_key.format(accuracy=run.accuracy_reward)
+    return f"{EVALUATION_PREFIX}{key}" if phase == HELD_OUT else key
+
+
 def _from_completions(run: Run, metric: Metric, phase: str) -> Course | None:
-    if metric.of_completions is None:
+    if metric.of_completions is None or phase.startswith(TASK):
         return None
     statistics = run.held_out if phase == HELD_OUT else run.training
     values = ((step, metric.of_completions(statistics[step])) for step in sorted(statistics))
@@ -110,10 +128,10 @@ def start_and_end(course: Course, phase: str) -> tuple[float | None, float]:
     """
     Figures of the start and the end of a run.
 
-    Held out: the first and the last evaluation. Training: means over the first and the last fifth of the points, at
+    Evaluations: the first and the last. Training: means over the first and the last fifth of the points, at
     least one each. The start is `None` where there is one point only.
     """
     values = course.values
-    width = 1 if phase == HELD_OUT else max(1, len(values) // WINDOW)
+    width = max(1, len(values) // WINDOW) if phase == TRAINING else 1
     end = math.fsum(values[-width:]) / width
     return (math.fsum(values[:width]) / width if len(values) > 1 else None), end

@@ -9,9 +9,8 @@ from .arms import Arm
 from .charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, make_panels
 from .comparison import Comparison, counted_runs, label_of, seed_of, show_difference, show_estimate
 from .flags import RULES
-from .metrics import PHASES
 from .style import arm_style
-from .texts import COMPLETIONS_NOTE, INTERVAL_NOTE, PHASE_NOTES
+from .texts import COMPLETIONS_NOTE, INTERVAL_NOTE, phase_note
 
 _TEMPLATE = "report.html.jinja"
 _SHOWN_SETTINGS = ("config_class", "model", "dataset", "seed", "learning_rate", "max_steps", "num_generations")
@@ -31,7 +30,10 @@ def render_page(comparison: Comparison, phrases: Mapping[str, Iterable[str]]) ->
         comparison=comparison,
         styles=[arm_style(index) for index in range(len(comparison.arms))],
         panels=make_panels(comparison),
-        phases=[(phase, PHASE_NOTES[phase], [r for r in comparison.rows if r.phase == phase]) for phase in PHASES],
+        phases=[
+            (phase, phase_note(phase), [row for row in comparison.rows if row.phase == phase])
+            for phase in comparison.phases
+        ],
         settings=[(arm, _settings(arm)) for arm in comparison.arms],
         rules=RULES,
         phrases=phrases,

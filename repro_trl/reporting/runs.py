@@ -23,6 +23,11 @@ TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
 EVALUATION_PREFIX = "eval_"
 
 
+def printable(text: str) -> str:
+    """`text` without what a terminal might take as a command."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
 @dataclass
 class Run:
     """
@@ -48,7 +53,7 @@ class Run:
     @property
     def name(self) -> str:
         """Name of the folder, fit for a terminal."""
-        return "".join(letter if letter.isprintable() else "�" for letter in self.path.resolve().name)
+        return printable(self.path.resolve().name)
 
     @property
     def seed(self) -> int | None:

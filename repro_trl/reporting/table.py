@@ -6,8 +6,9 @@ from rich.table import Table
 from rich.text import Text
 
 from .comparison import Comparison, counted_runs, label_of, seed_of, show_difference, show_estimate
-from .metrics import COMPLETIONS, HELD_OUT, PHASES
-from .texts import COMPLETIONS_NOTE, INTERVAL_NOTE, PHASE_NOTES
+from .metrics import COMPLETIONS
+from .runs import printable
+from .texts import COMPLETIONS_NOTE, INTERVAL_NOTE, phase_note
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
@@ -15,14 +16,14 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for arm in comparison.arms:
         runs = ", ".join(f"{run.name} ({seed_of(run)})" for run in arm.runs)
         console.print(Text.assemble((arm.name, "bold"), f": {runs}"))
-    for phase in PHASES:
+    for phase in comparison.phases:
         rows = [row for row in comparison.rows if row.phase == phase]
         if not rows:
-            console.print(Text(f"\nNothing {phase} was measured." if phase == HELD_OUT else f"\nNo {phase} figures."))
+            console.print(Text(f"\nNo {phase} figures."))
             continue
         console.print()
         console.print(_table(comparison, phase))
-        console.print(Text(PHASE_NOTES[phase], style="dim"))
+        console.print(Text(phase_note(phase), style="dim"))
     if any(COMPLETIONS in row.sources for row in comparison.rows):
         console.print(Text(COMPLETIONS_NOTE, style="dim"))
     if any(len(arm.runs) > 1 for arm in comparison.arms):
@@ -32,7 +33,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def _table(comparison: Comparison, phase: str) -> Table:
     many = len(comparison.arms) > 1
-    table = Table(title=phase, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    title = Text(printable(phase), style="bold")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("arm", overflow="fold")
     for name in ("start", "end", "change"):

@@ -3,10 +3,18 @@
 from .completions import CORRECT_ABOVE
 from .metrics import HELD_OUT, TRAINING
 
-PHASE_NOTES = {
-    HELD_OUT: "Start and end: the first and the last evaluation.",
+_PHASE_NOTES = {
+    HELD_OUT: "Start and end: the first and the last evaluation by the trainer.",
     TRAINING: "Start and end: means over the first and the last fifth of the logged steps.",
 }
+_TASK_NOTE = "Start and end: the first and the last evaluation, sampled and verified as by `repro-trl eval`."
+
+
+def phase_note(phase: str) -> str:
+    """What start and end are in a phase."""
+    return _PHASE_NOTES.get(phase, _TASK_NOTE)
+
+
 COMPLETIONS_NOTE = (
     "* read off the logged completions, of which TRL keeps at most one generation batch a file; the rest is the mean "
     f"over all completions, from the logs. Correct: the accuracy reward is above {CORRECT_ABOVE:g}."

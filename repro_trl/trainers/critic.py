@@ -18,58 +18,15 @@ from accelerate.utils import (
 )
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from transformers import AutoModelForTokenClassification, PreTrainedModel, Trainer, get_scheduler
-from trl.trainer.utils import create_model_from_path, disable_dropout_in_model
+from transformers import Trainer, get_scheduler
 
 from ..config import PPOConfig
+from ..images import model_inputs, select_rows
 
 logger = logging.getLogger(__name__)
 
 ADAPTER_FOLDER = "adapter"
 OPTIMIZER_FILE, SCHEDULER_FILE = "optimizer.pt", "scheduler.pt"
-
-
-def load_value_model(policy_name_or_path: str, args: PPOConfig, peft_config: Any = None) -> PreTrainedModel:
-    """
-    A transformer with one number per token: a token classifier with one label, as transformers knows it.
-
-    Args:
-        policy_name_or_path: what the critic starts from when `value_model_name_or_path` is `None`.
-        peft_config: a `peft.PeftConfig`; the value head is then trained in full beside the adapter.
-
-    Raises:
-        ValueError: there is no model to start from, because the policy was given in memory.
-    """
-    path = args.value_model_name_or_path or policy_name_or_path
-    if not path:
-        raise ValueError(
-            "value_model_name_or_path=None, and the policy has no name or path the critic could be loaded from. Set "
-            "value_model_name_or_path, or save the policy and give the trainer its path."
-        )
-    kwargs = dict(args.model_init_kwargs or {})
-    kwargs.pop("quantization_config", None)  # a full critic cannot be trained in 4 or 8 bits
-    if path != policy_name_or_path:
-        kwargs.pop("revision", None)
-    if args.distributed_state.distributed_type != DistributedType.NO:
-        kwargs["device_map"] = None
-    kwargs.setdefault("trust_remote_code", args.trust_remote_code)
-    model = create_model_from_path(path, architecture=AutoModelForTokenClassification, num_labels=1, **kwargs)
-    # Dropout would make the value at rollout time, which clipping and GAE compare with, a random number.
-    disable_dropout_in_model(model)
-    if args.gradient_checkpointing:
-        model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
-    if peft_config is not None:
-        from peft import LoraConfig, TaskType, get_peft_model
-
-        peft_config = copy.deepcopy(peft_config)
-        peft_config.task_type = TaskType.TOKEN_CLS
-        if isinstance(peft_config, LoraConfig) and peft_config.target_modules == "all-linear":
-            # PEFT would put an adapter on the head as well, which it is told to train in full.
-            peft_config.exclude_modules = ["score", "classifier"]
-        if args.gradient_checkpointing:
-            model.enable_input_require_grads()
-        model = get_peft_model(model, peft_config)
-    return model
 
 
 def value_loss(
@@ -176,7 +133,9 @@ class Critic:
         input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         attention_mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         with self.accelerator.autocast():
-            output = self.wrapped(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+            output = self.wrapped(
+                input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **model_inputs(batch)
+            )
         # The state before token t ends with token t−1, which for the first one is the prompt's last.
         return output.logits[:, batch["prompt_ids"].shape[1] - 1 :, 0].float()
 
@@ -186,17 +145,17 @@ class Critic:
         Values of a rollout.
 
         Args:
-            batch: `prompt_ids` and `prompt_mask` (B, P), `completion_ids` and `completion_mask` (B, T).
+            batch: `prompt_ids` and `prompt_mask` (B, P), `completion_ids` and `completion_mask` (B, T), and what
+                TRL keeps of images.
 
         Returns:
             (B, T) value before each token, arbitrary at padding; (B,) value after the last one.
         """
         self.wrapped.eval()
-        names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
         size = self.args.per_device_train_batch_size
         values = torch.cat(
             [
-                self._forward({name: batch[name][first : first + size] for name in names})
+                self._forward(select_rows(batch, slice(first, first + size)))
                 for first in range(0, len(batch["prompt_ids"]), size)
             ]
         )

@@ -13,8 +13,9 @@ from ..advantage import discounted_returns, gae, masked_moments
 from ..config import PPOConfig, ReproPPOConfig
 from ..hook import Rollout
 from ..mixin import ReproMixin
-from .critic import Critic, load_value_model
+from .critic import Critic
 from .token_reward import TokenRewardHook
+from .value_model import load_value_model
 
 CRITIC_FOLDER = "critic"
 PPO_PAPER = {
@@ -49,11 +50,9 @@ class PPOTrainer(TokenRewardHook, GRPOTrainer):
 
     def __init__(self, *args: Any, critic_peft_config: Any = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self._is_vlm:
-            raise ValueError("PPO's critic reads text only, and this policy reads images. Use GRPO or REINFORCE++.")
         policy = self.accelerator.unwrap_model(self.model)
         set_seed(self.args.seed)  # the same new value head on every process
-        model = load_value_model(get_config_model_id(policy.config), self.args, critic_peft_config)
+        model = load_value_model(get_config_model_id(policy.config), self.args, critic_peft_config, self._is_vlm)
         set_seed(self.args.seed, device_specific=True)  # as TRL leaves it: rollouts differ between processes
         self.critic = Critic(model, self.args, self.accelerator)
 

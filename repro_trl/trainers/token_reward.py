@@ -9,7 +9,7 @@ from trl.trainer.utils import get_config_model_id
 from ..advantage import masked_moments, masked_whiten
 from ..config import TokenRewardConfig
 from ..hook import AdvantageHook, Rollout
-from ..images import IMAGE_INPUTS, TOKEN_TYPES
+from ..images import image_inputs
 
 
 class TokenRewardHook(AdvantageHook):
@@ -69,7 +69,7 @@ class TokenRewardHook(AdvantageHook):
             torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
             batch["completion_ids"].shape[1],
             batch_size=args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size,
-            **{name: batch[name] for name in (*IMAGE_INPUTS, *TOKEN_TYPES) if name in batch},
+            **image_inputs(batch),
         )
         return logps
 
@@ -87,9 +87,8 @@ class TokenRewardHook(AdvantageHook):
 
     def _log_ratios(self, ratios: dict[str, tuple[Any, Any]]) -> dict[str, float]:
         """Log sum / number of things summed for each metric, both over all processes, and return what was logged."""
-        local = torch.tensor([[float(total), float(number)] for total, number in ratios.values()])
-        totals = self.accelerator.reduce(local.to(self.accelerator.device), reduction="sum").tolist()
-        means = {name: total / max(number, 1) for name, (total, number) in zip(ratios, totals, strict=True)}
+        sums = self._sum_over_processes(ratios)
+        means = {name: total / max(number, 1) for name, (total, number) in sums.items()}
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in means.items():
             metrics[name].append(value)

@@ -163,7 +163,6 @@ class _Source:
 
     def groups(self) -> Iterator[tuple[list[Row], bool]]:
         """The rows of each prompt, and whether text prompts are problems, to be put to the model as a message."""
-        limit = self._arguments.limit
         for problem, answer in zip(self._arguments.problem, self._arguments.answer, strict=True):
             row = check_row(1, {"prompt": problem, "answer": answer}, Columns(), with_completions=False)
             if isinstance(row, Refusal):
@@ -172,20 +171,25 @@ class _Source:
         names = self._arguments.source
         if not names and not self._arguments.problem:
             names = [str(PROBLEMS_FILE)]
+        limit, num_given, num_sampled = self._arguments.limit, 0, 0
         for name in names:
-            records = _read_file(Path(name)) if Path(name).suffix in _READERS else self._read_hub(name)
-            first = next(records, None)
-            if first is None:
-                raise ValueError(f"{name} holds no rows.")
-            given = not self._arguments.sample and self._has_completions(first[1])
-            rows = self._rows(itertools.chain([first], records), name, self._columns, given, self._answers)
-            if given:
-                by_prompt = groups(rows)
-            else:
-                by_prompt = ([row] for row in rows)
-                limit = limit or _DEFAULT_LIMIT
-            for group in itertools.islice(by_prompt, limit):
+            for group, given in self._groups_of(name):
+                num_given, num_sampled = num_given + given, num_sampled + (not given)
+                if limit is None and num_sampled > _DEFAULT_LIMIT:
+                    break
+                if limit is not None and num_given + num_sampled > limit:
+                    return
                 yield group, not given
+
+    def _groups_of(self, name: str) -> Iterator[tuple[list[Row], bool]]:
+        """The rows of each prompt in one source, and whether they come with completions."""
+        records = _read_file(Path(name)) if Path(name).suffix in _READERS else self._read_hub(name)
+        first = next(records, None)
+        if first is None:
+            raise ValueError(f"{name} holds no rows.")
+        given = not self._arguments.sample and self._has_completions(first[1])
+        rows = self._rows(itertools.chain([first], records), name, self._columns, given, self._answers)
+        yield from ((group, given) for group in (groups(rows) if given else ([row] for row in rows)))
 
     def _rows(
         self,

@@ -158,7 +158,7 @@ function listItem(trace, place) {
     element(
       "div",
       { class: "line" },
-      element("span", { class: `mark ${verdict.kind}`, "aria-label": verdict.word }, verdict.mark),
+      element("span", { class: `mark ${verdict.kind}`, role: "img", "aria-label": verdict.word }, verdict.mark),
       element("span", { class: "name" }, excerpt(trace)),
     ),
     strip,
@@ -432,7 +432,7 @@ class Column {
         meter.style.width = `${Math.min(48, Math.max(2, (48 * entropy) / (largest.entropies || 1)))}px`;
         gutter.append(element("span", { class: "entropy", title: "entropy of the distribution that wrote this segment's first token, nats" }, `H ${number(entropy, 2)}`), meter);
       }
-      const segment = element("section", { class: "segment", tabindex: "0", "data-segment": index }, gutter, this.words(boundaries[index], boundaries[index + 1]));
+      const segment = element("div", { class: "segment", role: "group", tabindex: "0", "data-segment": index }, gutter, this.words(boundaries[index], boundaries[index + 1]));
       this.segments.push(segment);
       body.append(segment);
     }
@@ -441,7 +441,7 @@ class Column {
       const name = boundaries.length ? "answer" : "";
       const label = boundaries.length ? "After the thought" : "Completion";
       body.append(
-        element("section", { class: "segment plain", tabindex: "0", "aria-label": label }, element("div", { class: "gutter", "aria-hidden": "true" }, element("span", { class: "number" }, name)), this.words(rest, trace.tokens.length)),
+        element("div", { class: "segment plain", role: "group", tabindex: "0", "aria-label": label }, element("div", { class: "gutter", "aria-hidden": "true" }, element("span", { class: "number" }, name)), this.words(rest, trace.tokens.length)),
       );
     }
     if (!trace.tokens.length) body.append(element("p", { class: "plain-name" }, "An empty completion."));

@@ -18,6 +18,7 @@ MAX_COLUMNS = 4
 
 _COLUMN_WIDTH, _LINE_HEIGHT = 5.0, 0.146  # inches
 _CHARACTERS, _MAX_LINES = 56, 6  # of a segment
+_MAX_BLOCKS = 60  # of a completion; a taller picture is no picture
 _INK, _SOFT, _PAPER, _LINE = "#1e2126", "#5d626b", "#fffefb", "#e0dcd3"
 _MAGNITUDE, _STABILITY = "#2a7a62", "#8a3f94"
 
@@ -69,7 +70,10 @@ def _blocks(trace: Trace) -> list[_Block]:
         if lines:
             reward, entropy = (trace.process_rewards[index], trace.entropies[index]) if is_segment else (None, None)
             blocks.append(_Block(lines, reward, entropy))
-    return blocks
+    if len(blocks) <= _MAX_BLOCKS:
+        return blocks
+    left_out = _Block([f"… {len(blocks) - _MAX_BLOCKS} segments are left out …"], None, None)
+    return [*blocks[: _MAX_BLOCKS - 2], left_out, *blocks[-2:]]
 
 
 def _wrap(text: str, width: int, most: int) -> list[str]:
@@ -83,10 +87,19 @@ def _colour(reward: float) -> str:
 
 def _draw_title(axes: Axes, trace: Trace) -> None:
     verdict = {True: "right", False: "wrong", None: "not judged"}[trace.correct]
-    given = "no boxed answer" if trace.given_answer is None else f"answer {visible(trace.given_answer):.30}"
+    given = "no boxed answer" if trace.given_answer is None else f"answer {_shortened(trace.given_answer, 32)}"
     facts = f"{len(trace.tokens)} tokens, {trace.backtracks} backtracks"
-    title = axes.set_title(f"{verdict} · {given} · {facts}", loc="left", fontsize=10, fontweight="bold", color=_INK)
-    title.set_parse_math(False)
+    for text, above, style in (
+        (f"{verdict} · {given}", 20, {"fontsize": 10, "fontweight": "bold", "color": _INK}),
+        (facts, 6, {"fontsize": 8, "color": _SOFT}),
+    ):
+        label = axes.annotate(text, (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", **style)
+        label.set_parse_math(False)
+
+
+def _shortened(text: str, most: int) -> str:
+    text = visible(text).replace("\n", " ")
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _draw_strip(axes: Axes, trace: Trace, largest: float) -> None:
@@ -149,3 +162,5 @@ def _draw_text(axes: Axes, blocks: list[_Block], largest: float, height: float) 
         axes.text(0.74, y + 0.03, text, va="top", fontsize=7.4, family="monospace", color=_INK, linespacing=1.32,
                   parse_math=False)  # fmt: skip
         y += size + 0.5 * _LINE_HEIGHT
+    for artist in [*axes.texts, *axes.patches]:
+        artist.set_in_layout(False)  # they lie in their cell, and to measure so many takes seconds

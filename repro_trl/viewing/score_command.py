@@ -66,12 +66,7 @@ class _OtherInputError(ValueError):
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        if not arguments.input.is_file():
-            raise ValueError(f"{arguments.input}: there is no such file.")
-        if arguments.output.exists() and arguments.output.samefile(arguments.input):
-            raise ValueError(f"{arguments.output} is the input, too. Name another file.")
-        scorer = scorer_from_arguments(arguments)
-        num_written = _open_output(arguments)
+        scorer, num_written = _prepare(arguments)
     except (ValueError, OSError) as error:
         print(f"repro-trl score: {error}", file=sys.stderr)
         return 2
@@ -83,6 +78,15 @@ def run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
         return 130
+
+
+def _prepare(arguments: argparse.Namespace) -> tuple[CompletionScorer, int]:
+    """The scorer, and the rows that the output holds already; raises for what cannot work."""
+    if not arguments.input.is_file():
+        raise ValueError(f"{arguments.input}: there is no such file.")
+    if arguments.output.exists() and arguments.output.samefile(arguments.input):
+        raise ValueError(f"{arguments.output} is the input, too. Name another file.")
+    return scorer_from_arguments(arguments), _open_output(arguments)
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
