@@ -10,6 +10,7 @@ from repro_trl.evaluation.completions import choice_letter, math_vote, program
 from repro_trl.evaluation.figures import compute_figures
 from repro_trl.evaluation.records import Sample, join
 from repro_trl.evaluation.rows import (
+    LIVECODEBENCH_PRELUDE,
     AssertTest,
     CallTest,
     ChoiceTarget,
@@ -232,6 +233,12 @@ def test_programs_that_are_called_or_asserted():
         verify_program(code("def add(a, b): return a + b"), target(AssertTest("assert add(1, 2) == 3")))[0] == "right"
     )
     assert verify_program(code("def add(a, b): return a"), target(AssertTest("assert add(1, 2) == 3")))[0] == "error"
+    starter = (
+        "class Solution:\n    def add(self, a: List[int]) -> Optional[int]:\n        return reduce(operator.add, a)"
+    )
+    assert verify_program(code(starter), target(CallTest("add", ([1, 2],), 3)))[0] == "error"
+    own = ProgramTarget(lambda: (CallTest("add", ([1, 2],), 3),), 5.0, LIVECODEBENCH_PRELUDE)
+    assert verify_program(code("from __future__ import annotations\n" + starter), own)[0] == "right"
     assert verify_program("no program", target(AssertTest("assert True")))[0] == "no answer"
 
 

@@ -69,12 +69,21 @@ class Sandbox:
     """
     A program in its sandbox; use it as a context manager. It may be used in any thread, by one thread at a time.
 
+    Args:
+        source: the program.
+        limits: of each run.
+        isolation: by default the stronger way that works here.
+        prelude: trusted statements that run in the program's scope before it.
+
     Raises:
         SandboxError: the sandbox cannot be set up.
     """
 
-    def __init__(self, source: str, limits: Limits | None = None, isolation: Isolation | None = None) -> None:
+    def __init__(
+        self, source: str, limits: Limits | None = None, isolation: Isolation | None = None, prelude: str = ""
+    ) -> None:
         self._first = {
+            "prelude": prelude,
             "source": source,
             "limits": asdict(limits or Limits()),
             "isolation": isolation or usable_isolation(),

@@ -379,7 +379,7 @@ def run_program(request, folder, output_end, report_end):
         )
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "wb", closefd=False), encoding="utf-8", write_through=True)
         sys.argv = ["program.py"]
-        sys.setrecursionlimit(20000)
+        sys.setrecursionlimit(50000)
         set_limits(request["seconds"])
         if ISOLATION == "namespaces":
             drop_root()
@@ -417,6 +417,7 @@ def run_program(request, folder, output_end, report_end):
 
 def execute(request):
     scope = {"__name__": "__main__", "__builtins__": __builtins__}
+    exec(PRELUDE, scope)
     kind = request["kind"]
     if kind != "input":
         scope["__name__"] = "program"
@@ -432,7 +433,7 @@ def execute(request):
 
 def main():
     """Read the program and its limits, isolate, answer requests until there are no more."""
-    global LIMITS, SOURCE, ISOLATION, SANDBOX
+    global LIMITS, SOURCE, PRELUDE, ISOLATION, SANDBOX
     SANDBOX = os.getpid()
     os.umask(0o022)  # other users must be able to walk through the new root folder
     requests = sys.stdin.buffer
@@ -445,6 +446,8 @@ def main():
         if not os.access(os.__file__, os.R_OK):
             raise OSError(errno.EACCES, "other users cannot read the Python installation", sys.base_prefix)
         check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    PRELUDE = compile(first["prelude"], "prelude.py", "exec")
+    exec(PRELUDE, {})  # so that its modules are imported once, and not in every run
     answer({"status": "ready"})
     check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))  # programs cannot look into this process
     for line in requests:

@@ -109,7 +109,7 @@ def verify_program(text: str, target: ProgramTarget) -> tuple[str, str]:
     if source is None:
         return "no answer", ""
     try:
-        with Sandbox(source) as sandbox:
+        with Sandbox(source, prelude=target.prelude) as sandbox:
             for number, test in enumerate(target.load(), start=1):
                 run = _run(sandbox, test, target.seconds)
                 if run.status != "ok":
