@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers.conversion_mapping import get_model_conversion_mapping
 
 from .advantage import sequence_ratio_log_probs
+from .images import has_image
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class AdvantageHook:
 
     # The inputs of a loss in the GSPO-token form, while it is computed.
     _gspo_token_inputs: dict[str, Any] | None = None
+    _is_image_log_warned = False
     # What orders the prompts; a streamed dataset has no sampler.
     _train_sampler: Iterable[int] = ()
 
@@ -72,7 +74,13 @@ class AdvantageHook:
         return rollout.batch["advantages"]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = super()._generate_and_score_completions(inputs)
+        log_multimodal = self.log_multimodal
+        if self._is_vlm and self.accelerator.num_processes > 1:
+            self._check_images(inputs)
+        try:
+            batch = super()._generate_and_score_completions(inputs)
+        finally:
+            self.log_multimodal = log_multimodal
         rows = len(inputs)
         first_row = self.accelerator.process_index * rows
         num_generations = self.num_generations if self.model.training else self.num_generations_eval
@@ -178,6 +186,24 @@ class AdvantageHook:
         # Stacked first, so that the host waits for the device once.
         totals = self.accelerator.reduce(torch.stack(numbers), reduction="sum").tolist()
         return dict(zip(ratios, zip(totals[::2], totals[1::2], strict=True), strict=True))
+
+    def _check_images(self, inputs: list[dict[str, Any]]) -> None:
+        """See to it that processes whose rows hold images, and others whose rows do not, stay in step."""
+        has_images = any(has_image(example) for example in inputs)
+        local = torch.tensor([has_images], device=self.accelerator.device)
+        if len(self.accelerator.gather(local).unique()) == 1:
+            return
+        plugin = self.accelerator.state.deepspeed_plugin
+        if self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+            raise ValueError(
+                "Some processes have images in this batch and others have none, so that they cannot exchange the "
+                "parts of the model that read images. Order the dataset so that each generation batch holds images in "
+                "every prompt or in none, or take a config that does not split the model (not ZeRO-3 or FSDP)."
+            )
+        if self.log_multimodal and not self._is_image_log_warned and self.accelerator.is_main_process:
+            logger.warning("Images are not logged for batches in which some processes have none.")
+        self._is_image_log_warned = True
+        self.log_multimodal = False  # TRL would gather them from those processes alone that have some
 
     def _check_advantages(self, advantages: Tensor, completion_ids: Tensor) -> None:
         rows, length = completion_ids.shape

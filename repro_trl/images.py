@@ -20,6 +20,16 @@ TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 _COUNTS = ("num_images", "num_tiles")
 
 
+def has_image(example: dict[str, Any]) -> bool:
+    """Whether a dataset row holds an image, in a column of its own or in its prompt."""
+    if example.get("images") or example.get("image") is not None:
+        return True
+    prompt = example.get("prompt")  # an environment may write it
+    messages = prompt if isinstance(prompt, list) else []
+    contents = [message.get("content") for message in messages]
+    return any(part["type"] == "image" for content in contents if isinstance(content, list) for part in content)
+
+
 def image_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     """What TRL's log-probability pass takes of a batch besides token ids and masks; empty without images."""
     return {name: batch[name] for name in (*IMAGE_INPUTS, *TOKEN_TYPES) if name in batch}
