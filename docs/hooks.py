@@ -21,7 +21,7 @@ BENCHMARK_RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "cpu.
 # What a row of results holds: head of its columns, and how a value is written.
 _BENCHMARK_COLUMNS = {
     "seconds": ("{}", "{:.2f} s"),
-    "peak_mib": ("{}", "{:.0f} MiB"),
+    "peak_mib": ("peak, {}", "{:.0f} MiB"),
     "ratios": ("{}", "{:.2f}"),
     "largest_difference": ("ΔJ, {}", "{:.0e}"),
 }
