@@ -44,6 +44,7 @@ class CompletionScores:
         boundaries: (B, M) int; M is the same on all processes.
         boundary_mask: (B, M) bool; all False for completions that cannot be scored.
         objective: (B, M) float32, J at each boundary.
+        entropies: (B, M) float32, H_s where a boundary is a segment start s, else 0.
         counts: how many completions have no answer, delimiter, end-of-thinking marker.
         seconds: spent on scoring.
     """
@@ -51,6 +52,7 @@ class CompletionScores:
     boundaries: Tensor
     boundary_mask: Tensor
     objective: Tensor
+    entropies: Tensor
     counts: dict[str, int]
     seconds: float = 0.0
 
@@ -61,15 +63,17 @@ class CompletionScores:
             boundaries=torch.zeros(shape, dtype=torch.long, device=device),
             boundary_mask=torch.zeros(shape, dtype=torch.bool, device=device),
             objective=torch.zeros(shape, device=device),
+            entropies=torch.zeros(shape, device=device),
             counts=counts,
         )
 
-    def put(self, rows: list[ScoringRow], results: tuple[Tensor, Tensor, Tensor], places: list[int]) -> None:
-        """Take over the results of a micro-batch: those at `places`, one for each of `rows`."""
+    def put(self, rows: list[ScoringRow], results: tuple[Tensor, ...], places: list[int]) -> None:
+        """Take over the results of a micro-batch as `score_rows` gives them: those at `places`, one for each row."""
         device = self.objective.device
         index = torch.tensor([row.index for row in rows], dtype=torch.long, device=device)
         places = torch.tensor(places, dtype=torch.long, device=device)
-        for target, result in zip((self.boundaries, self.boundary_mask, self.objective), results, strict=True):
+        targets = (self.boundaries, self.boundary_mask, self.objective, self.entropies)
+        for target, result in zip(targets, results, strict=True):
             target[index] = result[places]
 
 
@@ -179,7 +183,7 @@ class PolicyScoring:
 
     def _score_with_images(
         self, batch: dict[str, Any], rows: list[ScoringRow], num_boundaries: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if self.args.repro_method == "shared":
             raise ValueError("repro_method='shared' cannot score prompts with images. Use 'replay' or 'auto'.")
         if self._repro_method == "shared":
