@@ -60,7 +60,7 @@ class _Scoring:
         self.top_k = max(case.k, 1)
         self.boundaries = self.score("shared")[0]
 
-    def score(self, method: str) -> tuple[Tensor, Tensor, Tensor]:
+    def score(self, method: str) -> tuple[Tensor, ...]:
         return score_rows(self.model, self.batch, self.rows, self.top_k, self.num_boundaries, 1.0, method)
 
     def released(self) -> Tensor:
