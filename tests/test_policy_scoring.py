@@ -8,7 +8,7 @@ from peft import LoraConfig
 from pocket import task
 from tiny_policy import save_tiny_policy
 from tiny_runs import losses, settings, token_reward
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, set_seed
 
 from repro_trl import (
     ReproGRPOConfig,
@@ -64,6 +64,7 @@ def train(name, policy, dataset, folder, peft_config=None, model=None, **overrid
             self.forwards = 0
             return generated
 
+    set_seed(0)  # of new adapters
     config = config_class(**settings(folder, per_device_train_batch_size=4, **overrides))
     trainer = Recorder(model or policy, token_reward, config, dataset, peft_config=peft_config)
 
