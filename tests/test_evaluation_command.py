@@ -171,6 +171,7 @@ def test_a_task_that_cannot_be_loaded_does_not_stop_the_others(policy, held_out,
     assert (tmp_path / "out" / "held_out.jsonl").is_file()
 
 
+@pytest.mark.slow
 def test_programs_are_not_run_without_a_sandbox(policy, tmp_path, monkeypatch, held_out):
     data = tmp_path / "data"
     data.mkdir()

@@ -34,7 +34,7 @@ def isolation(request):
     patch.undo()
 
 
-def run(isolation, source, seconds=2.0, limits=SMALL, kind="input", **request):
+def run(isolation, source, seconds=10.0, limits=SMALL, kind="input", **request):
     with Sandbox(source, limits, isolation) as box:
         result = box.run(kind, seconds, **request)
         # The sandbox itself is unharmed, and the next run knows nothing of the last.

@@ -89,7 +89,7 @@ def test_math(verifier, text, expected):
 def test_an_answer_that_takes_for_ever_is_a_timeout_and_the_next_ones_go_on():
     problems = {"0": Problem("0", "", MathTarget("5"))}
     texts = ["\\boxed{5}", "\\boxed{9999999^{9999999}}", "\\boxed{4}", "\\boxed{5.0}"]
-    with Verifier(workers=1, math_seconds=1.0) as verifier:
+    with Verifier(workers=1, math_seconds=3.0) as verifier:
         samples = [sample(text, number=i) for i, text in enumerate(texts)]
         verdicts = list(verifier.verify(problems, samples))
     assert [verdict.outcome for verdict in verdicts] == ["right", "timeout", "wrong", "right"]
@@ -205,7 +205,7 @@ def code(source):
     return f"{FENCE}python\n{source}\n{FENCE}"
 
 
-def target(*tests, seconds=2.0):
+def target(*tests, seconds=10.0):
     return ProgramTarget(lambda: tests, seconds)
 
 
@@ -221,7 +221,7 @@ def target(*tests, seconds=2.0):
     ],
 )
 def test_programs_that_read(source, expected):
-    tests = target(InputTest("1 2\n", "3\n"), InputTest("4 5\n", "9"), seconds=1.0)
+    tests = target(InputTest("1 2\n", "3\n"), InputTest("4 5\n", "9"), seconds=2.0)
     assert verify_program(code(source), tests)[0] == expected
 
 
