@@ -255,7 +255,7 @@ class PolicyScoring:
             return "which tokens are the policy's own is known only after it, with tools or a rollout function"
         base = unwrap(self.model)
         drops_out = any(isinstance(module, nn.Dropout) and module.p > 0 for module in base.modules())
-        if drops_out or getattr(base.config.get_text_config(), "attention_dropout", 0.0) > 0:
+        if drops_out or (getattr(base.config.get_text_config(), "attention_dropout", None) or 0.0) > 0:
             return "dropout is active in it (disable_dropout=True, or lora_dropout=0, switch it off)"
         return ""
 
@@ -322,11 +322,16 @@ class PolicyScoring:
                 continue
             started = time.perf_counter()
             all_rows = [by_index.get(index) or self._idle_row(index) for index in indices]
-            prefix = prefix_of_pass(all_rows, prompt_width, ids, mask, entropies=passes[-1][1], cache=cache)
             with self._scoring_mode():
                 results = score_branches(
-                    self.model, prefix, all_rows, self.args.repro_top_k, num_boundaries, self.temperature
+                    self.model,
+                    prefix_of_pass(all_rows, prompt_width, ids, mask, entropies=passes[-1][1], cache=cache),
+                    all_rows,
+                    self.args.repro_top_k,
+                    num_boundaries,
+                    self.temperature,
                 )
+            del cache  # before the keys and values of the next micro-batch come
             scored = [index for index in indices if index in by_index]
             scores.put([by_index[index] for index in scored], results, [index - indices.start for index in scored])
             scores.seconds += time.perf_counter() - started
