@@ -52,6 +52,7 @@ SYSTEM_CALLS = {
     },
 }
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache")
+SCRATCH = "/scratch"  # the only folder in which a program can write
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -116,8 +117,10 @@ def enter_namespaces():
     for path, link in links:
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(link, root + path)
-    os.makedirs(root + "/tmp", exist_ok=True)
-    mount("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV)
+    os.makedirs(root + SCRATCH)
+    mount("tmpfs", root + SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV)
+    if not os.path.exists(root + "/tmp"):  # the interpreter may lie there
+        os.symlink(SCRATCH, root + "/tmp")
     os.chdir(root)
     check(libc.syscall(system_calls()["pivot_root"], b".", b"."))
     check(libc.umount2(b".", MNT_DETACH))
@@ -352,9 +355,9 @@ def make_folder():
     """An empty folder for one run."""
     if ISOLATION == "namespaces":
         # What the run before wrote goes with its file system, however it was named or protected.
-        check(libc.umount2(b"/tmp", MNT_DETACH))
-        mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={LIMITS['disk']},mode=777")
-        return "/tmp"
+        check(libc.umount2(SCRATCH.encode(), MNT_DETACH))
+        mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"size={LIMITS['disk']},mode=777")
+        return SCRATCH
     return tempfile.mkdtemp(prefix="program-")
 
 
