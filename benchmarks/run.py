@@ -6,8 +6,8 @@ How much RePro costs, measured: scoring by each method, training steps, memory, 
     python benchmarks/run.py --long           # longer completions as well
     python benchmarks/run.py --check benchmarks/results/cpu.json   # and say which ratios moved
 
-Needs the extra `plots`. Results go to benchmarks/results/<device>.json, the picture beside them. Ratios within one run
-are what counts; seconds hang on the machine.
+Needs the extra `plots`. Results go to benchmarks/results/<device>.json; docs/speed.md shows those of a CPU. Ratios
+within one run are what counts; seconds hang on the machine.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from segments import measure_segments
 from step import measure_steps
 
 RESULTS = Path(__file__).parent / "results"
+PICTURE = Path(__file__).parents[1] / "docs" / "images" / "scoring.png"
 PARTS = ("segments", "memory", "growth", "step", "scoring")
 
 
@@ -52,7 +53,8 @@ def main() -> int:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
     if "scoring" in results:
-        draw(results["scoring"], arguments.output.with_suffix(".png"))
+        committed = arguments.output == RESULTS / "cpu.json"
+        draw(results["scoring"], PICTURE if committed else arguments.output.with_suffix(".png"))
     print(f"\nResults: {arguments.output}")
     if earlier is None:
         return 0

@@ -1,4 +1,4 @@
-"""Scoring a micro-batch by the shared method, by replay and by the released way: seconds, tokens, J, growth."""
+"""Scoring by the shared method, by replay and by the released way: seconds, tokens, memory, J, growth."""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from machine import ANSWER, DEVICE, MODELS, PROMPT, make_model, make_rollouts, medians
+from machine import ANSWER, DEVICE, MODELS, PROMPT, make_model, make_rollouts, medians, peak_bytes
 from released import released_objective
 from torch import Tensor, nn
 
@@ -60,7 +60,7 @@ class _Scoring:
         self.top_k = max(case.k, 1)
         self.boundaries = self.score("shared")[0]
 
-    def score(self, method: str) -> tuple[Tensor, Tensor, Tensor]:
+    def score(self, method: str) -> tuple[Tensor, ...]:
         return score_rows(self.model, self.batch, self.rows, self.top_k, self.num_boundaries, 1.0, method)
 
     def released(self) -> Tensor:
@@ -124,8 +124,12 @@ def _measure(case: Case, repeats: int) -> dict[str, Any]:
             "shared / limit": round(times["shared"] / limit, 3),
         },
         "largest_difference": differences,
+        "peak_mib": {name: round(peak_bytes(run) / 2**20, 1) for name, run in runs.items() if name != "bare pass"},
     }
-    parts = [f"{name} {value:.3f} s, {result['tokens'][name]} tokens" for name, value in result["seconds"].items()]
+    parts = [
+        f"{name} {value:.3f} s, {result['tokens'][name]} tokens, {result['peak_mib'][name]:.0f} MiB"
+        for name, value in result["seconds"].items()
+    ]
     parts += [f"{name} {value:.2f}" for name, value in result["ratios"].items()]
     print(" | ".join([f"{case!s:<30}", *parts, f"|ΔJ| ≤ {max(differences.values()):.1e}"]), flush=True)
     return result

@@ -6,14 +6,25 @@ the help of commands. A page can so not drift from the code.
 import argparse
 import dataclasses
 import importlib
+import json
 import os
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 from repro_trl.cli import COMMANDS
 from repro_trl.reporting.flags import RULES
 from repro_trl.thinking import BACKTRACK_PHRASES
+
+BENCHMARK_RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "cpu.json"
+# What a row of results holds: head of its columns, and how a value is written.
+_BENCHMARK_COLUMNS = {
+    "seconds": ("{}", "{:.2f} s"),
+    "peak_mib": ("peak, {}", "{:.0f} MiB"),
+    "ratios": ("{}", "{:.2f}"),
+    "largest_difference": ("ΔJ, {}", "{:.0e}"),
+}
 
 
 def settings_table(name: str) -> str:
@@ -60,7 +71,31 @@ def all_commands(_: str) -> str:
     return "\n\n".join(f"## repro-trl {name}\n\n{command_help(name)}" for name in COMMANDS)
 
 
+def benchmark_table(part: str) -> str:
+    """The committed results of one part of benchmarks/run.py, and when and where they were measured."""
+    results = json.loads(BENCHMARK_RESULTS.read_text())[part]
+    cells = [
+        {
+            head.format(key): text.format(value)
+            for kind, (head, text) in _BENCHMARK_COLUMNS.items()
+            for key, value in row.get(kind, {}).items()
+        }
+        for row in results["rows"]
+    ]
+    columns = list(dict.fromkeys(key for row in cells for key in row))
+    rows = [
+        (row["case"], *(values.get(key, "") for key in columns))
+        for row, values in zip(results["rows"], cells, strict=True)
+    ]
+    source = (
+        f"{results['device']}, {results['threads']} thread, torch {results['torch']}, TRL {results['trl']}, "
+        f"{results['date']}; medians of {results['repeats']}."
+    )
+    return f"{_table(('case', *columns), rows)}\n\n{source}"
+
+
 FILLERS: dict[str, Callable[[str], str]] = {
+    "benchmark": benchmark_table,
     "settings": settings_table,
     "backtrack phrases": phrases_table,
     "flag rules": rules_table,

@@ -1,17 +1,15 @@
 """`AdvantageHook`: the one class that touches TRL's private rollout methods."""
 
 import logging
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model, send_to_device
 from torch import Tensor
-from transformers.conversion_mapping import get_model_conversion_mapping
 
 from .advantage import sequence_ratio_log_probs
+from .images import has_image
+from .resume import ExactResume
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ class Rollout:
         return mask & self.batch["tool_mask"].bool() if "tool_mask" in self.batch else mask
 
 
-class AdvantageHook:
+class AdvantageHook(ExactResume):
     """
     Gives a TRL trainer one overridable method, `_compute_advantages`. Put it before the trainer class:
     `class MyTrainer(AdvantageHook, GRPOTrainer)`.
@@ -51,16 +49,11 @@ class AdvantageHook:
     With `importance_sampling_level="sequence"` TRL's gradient would average a completion's advantages away, because
     all its tokens share one differentiable ratio; per-token advantages then take the form of GSPO-token (arXiv
     2507.18071, §4.3): the same ratio, through which each token's gradient flows by itself.
-
-    A checkpoint in the middle of a generation batch (`num_iterations` > 1, or `steps_per_generation` beyond one
-    optimizer step) holds the rest of that batch, so that a resumed run goes on as if it had not stopped. TRL drops
-    it and generates anew; and it repeats the first epoch's order of prompts in every epoch after the first.
     """
 
     # The inputs of a loss in the GSPO-token form, while it is computed.
     _gspo_token_inputs: dict[str, Any] | None = None
-    # What orders the prompts; a streamed dataset has no sampler.
-    _train_sampler: Iterable[int] = ()
+    _is_image_log_warned = False
 
     def _compute_advantages(self, rollout: Rollout) -> Tensor:
         """
@@ -72,7 +65,13 @@ class AdvantageHook:
         return rollout.batch["advantages"]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = super()._generate_and_score_completions(inputs)
+        log_multimodal = self.log_multimodal
+        if self._is_vlm and self.accelerator.num_processes > 1:
+            self._check_images(inputs)
+        try:
+            batch = super()._generate_and_score_completions(inputs)
+        finally:
+            self.log_multimodal = log_multimodal
         rows = len(inputs)
         first_row = self.accelerator.process_index * rows
         num_generations = self.num_generations if self.model.training else self.num_generations_eval
@@ -116,58 +115,6 @@ class AdvantageHook:
             )
         return log_probs, *rest
 
-    # -------------------------------------------------------------------------------------------------------- resuming
-
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        self._train_sampler = super()._get_train_sampler(*args, **kwargs)
-        return self._train_sampler
-
-    @property
-    def _generation_settings(self) -> list[int]:
-        args = self.args
-        sizes = [args.per_device_train_batch_size, args.steps_per_generation, self.num_iterations]
-        return [self.accelerator.num_processes, *sizes]
-
-    def _rollouts_file(self, checkpoint: str) -> str:
-        return os.path.join(checkpoint, f"rollouts_{self.accelerator.process_index}.pt")
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        # Like the state of random numbers, rollouts are each process's own.
-        super()._save_rng_state(output_dir)
-        if self._step % (self.args.steps_per_generation * self.num_iterations) != 0:
-            rollouts = {"settings": self._generation_settings, "step": self._step, "batches": self._buffered_inputs}
-            torch.save(rollouts, self._rollouts_file(output_dir))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        model = self.model if model is None else model
-        if self.is_deepspeed_enabled or self.is_fsdp_enabled or is_peft_model(model):
-            return
-        # Weights that transformers knows by other names today (vision-language models, experts) are saved under their
-        # old ones, which a Trainer that resumes does not translate: it passes over them with a warning.
-        if get_model_conversion_mapping(model, add_legacy=False):
-            saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype, device_map="cpu")
-            model.load_state_dict(saved.state_dict())
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        # The sampler shuffles anew in every epoch, from one generator that a new process starts at the first.
-        for _ in range(int(self.state.epoch)):
-            next(iter(self._train_sampler), None)
-
-        file = self._rollouts_file(checkpoint)
-        saved = torch.load(file, map_location="cpu") if os.path.isfile(file) else None
-        fits = saved is not None and saved["settings"] == self._generation_settings
-        # Processes that generate and processes that do not would wait for each other.
-        all_fit = self.accelerator.gather(torch.tensor([fits], device=self.accelerator.device)).all()
-        if all_fit:
-            self._step = saved["step"]
-            self._buffered_inputs = send_to_device(saved["batches"], self.accelerator.device)
-        elif saved is not None:
-            logger.warning("The rollouts in %s belong to another set-up: completions are generated anew.", checkpoint)
-
     # --------------------------------------------------------------------------------------------------------- checks
 
     def _sum_over_processes(self, ratios: dict[str, tuple[Any, Any]]) -> dict[str, tuple[float, float]]:
@@ -178,6 +125,24 @@ class AdvantageHook:
         # Stacked first, so that the host waits for the device once.
         totals = self.accelerator.reduce(torch.stack(numbers), reduction="sum").tolist()
         return dict(zip(ratios, zip(totals[::2], totals[1::2], strict=True), strict=True))
+
+    def _check_images(self, inputs: list[dict[str, Any]]) -> None:
+        """See to it that processes whose rows hold images, and others whose rows do not, stay in step."""
+        has_images = any(has_image(example) for example in inputs)
+        local = torch.tensor([has_images], device=self.accelerator.device)
+        if len(self.accelerator.gather(local).unique()) == 1:
+            return
+        plugin = self.accelerator.state.deepspeed_plugin
+        if self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+            raise ValueError(
+                "Some processes have images in this batch and others have none, so that they cannot exchange the "
+                "parts of the model that read images. Order the dataset so that each generation batch holds images in "
+                "every prompt or in none, or take a config that does not split the model (not ZeRO-3 or FSDP)."
+            )
+        if self.log_multimodal and not self._is_image_log_warned and self.accelerator.is_main_process:
+            logger.warning("Images are not logged for batches in which some processes have none.")
+        self._is_image_log_warned = True
+        self.log_multimodal = False  # TRL would gather them from those processes alone that have some
 
     def _check_advantages(self, advantages: Tensor, completion_ids: Tensor) -> None:
         rows, length = completion_ids.shape

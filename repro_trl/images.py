@@ -20,6 +20,16 @@ TOKEN_TYPES = ("token_type_ids", "mm_token_type_ids")
 _COUNTS = ("num_images", "num_tiles")
 
 
+def has_image(example: dict[str, Any]) -> bool:
+    """Whether a dataset row holds an image, in a column of its own or in its prompt."""
+    if example.get("images") or example.get("image") is not None:
+        return True
+    prompt = example.get("prompt")  # an environment may write it
+    messages = prompt if isinstance(prompt, list) else []
+    contents = [message.get("content") for message in messages]
+    return any(part["type"] == "image" for content in contents if isinstance(content, list) for part in content)
+
+
 def image_inputs(batch: dict[str, Any]) -> dict[str, Any]:
     """What TRL's log-probability pass takes of a batch besides token ids and masks; empty without images."""
     return {name: batch[name] for name in (*IMAGE_INPUTS, *TOKEN_TYPES) if name in batch}
@@ -45,7 +55,7 @@ def score_rows_with_images(
     top_k: int,
     num_boundaries: int,
     batch_size: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     Choose the boundaries of completions and compute the objective at each (METHOD §2.3 to §3).
 
@@ -63,7 +73,8 @@ def score_rows_with_images(
         batch_size: rows per forward.
 
     Returns:
-        boundaries (B, M) int64, boundary_mask (B, M) bool, objective (B, M) float32; masked in rows not asked for.
+        boundaries (B, M) int64, boundary_mask (B, M) bool, objective (B, M) float32, entropies (B, M) float32: H_s
+        where a boundary is a segment start s, else 0; masked in rows not asked for.
 
     Raises:
         ValueError: a completion holds images itself, from a tool.
@@ -99,12 +110,14 @@ def score_rows_with_images(
     _, entropies = run(completion_ids, completion_mask, compute_entropy=True)
     boundaries = torch.zeros(count, num_boundaries, dtype=torch.long, device=device)
     boundary_mask = torch.zeros(count, num_boundaries, dtype=torch.bool, device=device)
+    kept_entropies = torch.zeros(count, num_boundaries, device=device)
     nothing = AnswerTokens([], [])
     answers = [[nothing] * num_boundaries for _ in range(count)]
     for row in rows:
         chosen = select_boundaries(row.starts, entropies[row.index, row.starts].tolist(), row.end, top_k)
         boundaries[row.index, : len(chosen)] = torch.tensor(chosen, device=device)
         boundary_mask[row.index, : len(chosen)] = True
+        kept_entropies[row.index, 1 : len(chosen) - 1] = entropies[row.index, chosen[1:-1]].float()
         answers[row.index][: len(chosen)] = [row.answer] * (len(chosen) - 1) + [row.last_answer]
 
     objective = torch.zeros(count, num_boundaries, device=device)
@@ -121,4 +134,4 @@ def score_rows_with_images(
             scored[i, place:end] = torch.tensor(answers[i][t].scored, dtype=torch.float, device=device)
         log_probs, _ = run(text_ids, text_mask)
         objective[:, t] = (log_probs.float() * scored).sum(dim=1) / scored.sum(dim=1).clamp(min=1)
-    return boundaries, boundary_mask, objective
+    return boundaries, boundary_mask, objective, kept_entropies

@@ -227,6 +227,7 @@ class ReproMixin(PolicyScoring):
         return ScoredRollouts(
             boundaries=boundaries,
             boundary_mask=boundary_mask,
+            entropies=scores.entropies,
             objective=objective,
             magnitude=magnitude_score(objective, boundary_mask),
             stability=stability_score(objective, boundary_mask, args.repro_ema_weight),

@@ -44,6 +44,7 @@ class CompletionScores:
         boundaries: (B, M) int; M is the same on all processes.
         boundary_mask: (B, M) bool; all False for completions that cannot be scored.
         objective: (B, M) float32, J at each boundary.
+        entropies: (B, M) float32, H_s where a boundary is a segment start s, else 0.
         counts: how many completions have no answer, delimiter, end-of-thinking marker.
         seconds: spent on scoring.
     """
@@ -51,6 +52,7 @@ class CompletionScores:
     boundaries: Tensor
     boundary_mask: Tensor
     objective: Tensor
+    entropies: Tensor
     counts: dict[str, int]
     seconds: float = 0.0
 
@@ -61,15 +63,17 @@ class CompletionScores:
             boundaries=torch.zeros(shape, dtype=torch.long, device=device),
             boundary_mask=torch.zeros(shape, dtype=torch.bool, device=device),
             objective=torch.zeros(shape, device=device),
+            entropies=torch.zeros(shape, device=device),
             counts=counts,
         )
 
-    def put(self, rows: list[ScoringRow], results: tuple[Tensor, Tensor, Tensor], places: list[int]) -> None:
-        """Take over the results of a micro-batch: those at `places`, one for each of `rows`."""
+    def put(self, rows: list[ScoringRow], results: tuple[Tensor, ...], places: list[int]) -> None:
+        """Take over the results of a micro-batch as `score_rows` gives them: those at `places`, one for each row."""
         device = self.objective.device
         index = torch.tensor([row.index for row in rows], dtype=torch.long, device=device)
         places = torch.tensor(places, dtype=torch.long, device=device)
-        for target, result in zip((self.boundaries, self.boundary_mask, self.objective), results, strict=True):
+        targets = (self.boundaries, self.boundary_mask, self.objective, self.entropies)
+        for target, result in zip(targets, results, strict=True):
             target[index] = result[places]
 
 
@@ -179,7 +183,7 @@ class PolicyScoring:
 
     def _score_with_images(
         self, batch: dict[str, Any], rows: list[ScoringRow], num_boundaries: int
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if self.args.repro_method == "shared":
             raise ValueError("repro_method='shared' cannot score prompts with images. Use 'replay' or 'auto'.")
         if self._repro_method == "shared":
@@ -251,7 +255,7 @@ class PolicyScoring:
             return "which tokens are the policy's own is known only after it, with tools or a rollout function"
         base = unwrap(self.model)
         drops_out = any(isinstance(module, nn.Dropout) and module.p > 0 for module in base.modules())
-        if drops_out or getattr(base.config.get_text_config(), "attention_dropout", 0.0) > 0:
+        if drops_out or (getattr(base.config.get_text_config(), "attention_dropout", None) or 0.0) > 0:
             return "dropout is active in it (disable_dropout=True, or lora_dropout=0, switch it off)"
         return ""
 
@@ -318,11 +322,16 @@ class PolicyScoring:
                 continue
             started = time.perf_counter()
             all_rows = [by_index.get(index) or self._idle_row(index) for index in indices]
-            prefix = prefix_of_pass(all_rows, prompt_width, ids, mask, entropies=passes[-1][1], cache=cache)
             with self._scoring_mode():
                 results = score_branches(
-                    self.model, prefix, all_rows, self.args.repro_top_k, num_boundaries, self.temperature
+                    self.model,
+                    prefix_of_pass(all_rows, prompt_width, ids, mask, entropies=passes[-1][1], cache=cache),
+                    all_rows,
+                    self.args.repro_top_k,
+                    num_boundaries,
+                    self.temperature,
                 )
+            del cache  # before the keys and values of the next micro-batch come
             scored = [index for index in indices if index in by_index]
             scores.put([by_index[index] for index in scored], results, [index - indices.start for index in scored])
             scores.seconds += time.perf_counter() - started

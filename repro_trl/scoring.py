@@ -110,10 +110,11 @@ def method_difference(
     Arguments are those of `score_rows`, which is called once with each method.
     """
     arguments = (top_k, num_boundaries, temperature)
-    boundaries, mask, shared = score_rows(model, batch, [row], *arguments, method="shared")
+    boundaries, mask, shared, _ = score_rows(model, batch, [row], *arguments, method="shared")
     # Entropies that nearly tie may choose other boundaries in the second pass, which says nothing about J.
     starts = boundaries[mask].tolist()[1:-1]
-    _, _, replayed = score_rows(model, batch, [dataclasses.replace(row, starts=starts)], *arguments, method="replay")
+    row = dataclasses.replace(row, starts=starts)
+    _, _, replayed, _ = score_rows(model, batch, [row], *arguments, method="replay")
     difference = (shared - replayed).abs() / (1 + replayed.abs())
     return difference[mask].nan_to_num(nan=0.0).max().item()
 
@@ -126,7 +127,7 @@ def score_rows(
     num_boundaries: int,
     temperature: float = 1.0,
     method: str = "shared",
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     Choose the boundaries of R completions and compute the objective at each (METHOD §2.3 to §3).
 
@@ -143,7 +144,8 @@ def score_rows(
         method: "shared" or "replay".
 
     Returns:
-        boundaries (R, M) int64, boundary_mask (R, M) bool, objective (R, M) float32.
+        boundaries (R, M) int64, boundary_mask (R, M) bool, objective (R, M) float32, entropies (R, M) float32: H_s
+        where a boundary is a segment start s, else 0.
     """
     device = batch["completion_ids"].device
     index = torch.tensor([row.index for row in rows], device=device)
@@ -166,11 +168,11 @@ def score_rows(
     )
     if method == "shared":
         return score_branches(model, prefix, rows, top_k, num_boundaries, temperature)
-    boundaries, boundary_mask = _choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
+    boundaries, boundary_mask, entropies = _choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
     answers = _pad_answers(rows, boundary_mask)
     prompts_and_completions = (prompt_ids, prompt_mask, completion_ids, completion_mask)
     objective = replay(model, *prompts_and_completions, boundaries, boundary_mask, *answers, temperature)
-    return boundaries, boundary_mask, objective
+    return boundaries, boundary_mask, objective, entropies
 
 
 def score_branches(
@@ -180,7 +182,7 @@ def score_branches(
     top_k: int,
     num_boundaries: int,
     temperature: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     The second half of `score_rows` by the shared method: one model call, given the pass over prompts and completions.
 
@@ -191,9 +193,10 @@ def score_branches(
     Returns:
         As `score_rows`.
     """
-    boundaries, boundary_mask = _choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
+    boundaries, boundary_mask, entropies = _choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
     answers = _pad_answers(rows, boundary_mask)
-    return boundaries, boundary_mask, branch_pass(model, prefix, boundaries, boundary_mask, *answers, temperature)
+    objective = branch_pass(model, prefix, boundaries, boundary_mask, *answers, temperature)
+    return boundaries, boundary_mask, objective, entropies
 
 
 def prefix_of_pass(
@@ -228,16 +231,21 @@ def prefix_of_pass(
 
 def _choose_boundaries(
     rows: list[ScoringRow], entropies: Tensor, top_k: int, num_boundaries: int
-) -> tuple[Tensor, Tensor]:
-    """METHOD §2.3 and §2.4 for R completions, given H_s at their `starts` (R, N): boundaries and mask (R, M)."""
-    chosen = [
-        select_boundaries(row.starts, values[: len(row.starts)], row.end, top_k)
-        for row, values in zip(rows, entropies.tolist(), strict=True)
-    ]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """METHOD §2.3 and §2.4 for R completions, given H_s at their `starts` (R, N): boundaries, mask and H (R, M)."""
+    chosen, kept = [], []
+    for row, values in zip(rows, entropies.tolist(), strict=True):
+        by_start = dict(zip(row.starts, values, strict=False))
+        boundaries = select_boundaries(row.starts, list(by_start.values()), row.end, top_k)
+        chosen.append(boundaries)
+        kept.append(
+            [by_start.get(boundary, 0.0) for boundary in boundaries] + [0.0] * (num_boundaries - len(boundaries))
+        )
     boundaries, boundary_mask = _pad_rows(chosen, entropies.device, num_boundaries)
     # A padded boundary repeats the last one, so that it is a valid place whatever is computed there.
     last = boundary_mask.sum(dim=1, keepdim=True) - 1
-    return torch.where(boundary_mask, boundaries, boundaries.gather(1, last)), boundary_mask
+    boundaries = torch.where(boundary_mask, boundaries, boundaries.gather(1, last))
+    return boundaries, boundary_mask, torch.tensor(kept, device=entropies.device)
 
 
 def _pad_rows(rows: list[list[int]], device: torch.device, width: int = 0) -> tuple[Tensor, Tensor]:

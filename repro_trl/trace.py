@@ -14,6 +14,8 @@ class ScoredRollouts:
     Attributes:
         boundaries: (B, M) int, completion tokens before each boundary (METHOD §2); padding repeats the last one.
         boundary_mask: (B, M) bool.
+        entropies: (B, M) nats, H of the distribution that wrote the token after each boundary (METHOD §2.3); 0 at the
+            first and the last boundary of a row and in padding.
         objective: (B, M) J at each boundary, nats per answer token (METHOD §3); 0 in padding.
         magnitude: (B, M) S_magn, in (0, 1] (METHOD §4); 0 in padding.
         stability: (B, M) S_stab, in [0, 1]; 0 at the first boundary and in padding.
@@ -24,6 +26,7 @@ class ScoredRollouts:
 
     boundaries: Tensor
     boundary_mask: Tensor
+    entropies: Tensor
     objective: Tensor
     magnitude: Tensor
     stability: Tensor

@@ -25,11 +25,12 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
-# Blocks of the README stand without remarks. What makes one unfit for a test, and why.
-README_REASONS = {
-    "Qwen/Qwen3-1.7B --dataset_name": "needs the Hub",
+# Shell commands that need no remark on their page: what makes them unfit for a test, and why.
+REASONS = {
+    "Qwen/": "needs the Hub",
     "vllm": "needs a GPU",
     "srun": "needs two nodes with GPUs",
+    "examples/replicate": "trains for hours",
 }
 # Languages of blocks that hold no program.
 NO_PROGRAM = {"diff", "text", "bibtex"}
@@ -67,8 +68,8 @@ class Block:
             return self.remark.removeprefix("skip, ")
         if self.remark in ("train", "test"):
             return "the CI job runs it"
-        if self.page.name == "README.md":
-            return next((reason for part, reason in README_REASONS.items() if part in self.text), None)
+        if self.language == "bash":
+            return next((reason for part, reason in REASONS.items() if part in self.text), None)
         return None
 
 

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -170,6 +171,7 @@ def test_a_task_that_cannot_be_loaded_does_not_stop_the_others(policy, held_out,
     assert (tmp_path / "out" / "held_out.jsonl").is_file()
 
 
+@pytest.mark.slow
 def test_programs_are_not_run_without_a_sandbox(policy, tmp_path, monkeypatch, held_out):
     data = tmp_path / "data"
     data.mkdir()
@@ -220,6 +222,7 @@ def test_what_cannot_be_compared(finished, policy, tmp_path, capsys):
         (["--verify_workers", "0"], "workers=0"),
         (["--compare_to", "nowhere"], "compare_to='nowhere'"),
         (["--backend", "vllm"], "vLLM is not installed"),
+        (["--tasks", " ,"], "tasks=' ,' names none"),
         (["--model", "/nowhere"], "model='/nowhere' cannot be loaded"),
     ],
 )
@@ -237,15 +240,37 @@ def test_two_tasks_of_one_name(policy, held_out, tmp_path, capsys):
 def test_parts_written_twice_count_once(tmp_path):
     sample = Sample("0", 0, "text\u2028\n", 1, 1, 1, 0, False)
     for process in (0, 1):
-        Part(tmp_path, "samples", process).append([sample])
-    Part(tmp_path, "samples", 1).append([Sample("0", 1, "é", 1, 1, 1, 0, True)])
+        with Part(tmp_path, "samples", process) as part:
+            part.append([sample])
+    with Part(tmp_path, "samples", 1) as part:
+        part.append([Sample("0", 1, "é", 1, 1, 1, 0, True)])
     assert list(read_parts(tmp_path, "samples", Sample)) == [("0", 0), ("0", 1)]
     assert read_parts(tmp_path, "samples", Sample)["0", 0] == sample
     # A process that goes on behind a line that was cut off removes it first.
     path = tmp_path / "samples-0.jsonl"
     os.truncate(path, path.stat().st_size - 3)
-    Part(tmp_path, "samples", 0).append([Sample("1", 0, "next", 1, 1, 1, 0, False)])
+    with Part(tmp_path, "samples", 0) as part:
+        part.append([Sample("1", 0, "next", 1, 1, 1, 0, False)])
     assert [item.problem for item in read_items(path, Sample)] == ["1"]
+
+
+def test_a_process_that_was_left_behind_is_waited_for(tmp_path, capsys):
+    order = []
+
+    def write(name):
+        with Part(tmp_path, "samples", 0) as part:
+            order.append(name)
+            part.append([Sample(name, 0, "text", 1, 1, 1, 0, False)])
+
+    with Part(tmp_path, "samples", 0) as part:
+        second = threading.Thread(target=write, args=("second",))
+        second.start()
+        while "waiting" not in capsys.readouterr().err:
+            time.sleep(0.01)
+        order.append("first")
+        part.append([Sample("first", 0, "text", 1, 1, 1, 0, False)])
+    second.join()
+    assert order == ["first", "second"] == [item.problem for item in read_items(part.path, Sample)]
 
 
 @pytest.mark.slow

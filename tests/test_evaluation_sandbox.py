@@ -5,6 +5,7 @@ import shutil
 import socket
 import threading
 import time
+import venv
 
 import psutil
 import pytest
@@ -34,7 +35,7 @@ def isolation(request):
     patch.undo()
 
 
-def run(isolation, source, seconds=2.0, limits=SMALL, kind="input", **request):
+def run(isolation, source, seconds=10.0, limits=SMALL, kind="input", **request):
     with Sandbox(source, limits, isolation) as box:
         result = box.run(kind, seconds, **request)
         # The sandbox itself is unharmed, and the next run knows nothing of the last.
@@ -208,6 +209,23 @@ def test_files_cannot_be_read_in_a_namespace(tmp_path):
             assert box.run("input", 2.0).status == "error"
     except SandboxError as error:
         pytest.skip(f"no namespaces here: {error}")
+
+
+def test_temporary_files_can_be_written(isolation):
+    source = "import os, tempfile\nwith tempfile.NamedTemporaryFile('w') as file: print(len(file.name) > 3)\n"
+    source += "open(os.path.join(tempfile.gettempdir(), 'x'), 'w').write('x')"
+    result = run(isolation, source)
+    assert (result.status, result.output) == ("ok", "True\n")
+
+
+def test_an_interpreter_among_temporary_files(tmp_path, monkeypatch):
+    venv.create(tmp_path / "venv", symlinks=True, with_pip=False)
+    monkeypatch.setattr(sandbox.sys, "executable", str(tmp_path / "venv" / "bin" / "python"))
+    try:
+        with Sandbox("import os, sys, json\nprint(sys.prefix, os.path.isdir(sys.prefix))") as box:
+            assert box.run("input", 10.0).output == f"{tmp_path / 'venv'} True\n"
+    except SandboxError as error:
+        pytest.skip(f"no sandbox for a Python here: {error}")
 
 
 def test_disks_are_not_filled(isolation):

@@ -10,6 +10,7 @@ from repro_trl.evaluation.completions import choice_letter, math_vote, program
 from repro_trl.evaluation.figures import compute_figures
 from repro_trl.evaluation.records import Sample, join
 from repro_trl.evaluation.rows import (
+    LIVECODEBENCH_PRELUDE,
     AssertTest,
     CallTest,
     ChoiceTarget,
@@ -88,7 +89,7 @@ def test_math(verifier, text, expected):
 def test_an_answer_that_takes_for_ever_is_a_timeout_and_the_next_ones_go_on():
     problems = {"0": Problem("0", "", MathTarget("5"))}
     texts = ["\\boxed{5}", "\\boxed{9999999^{9999999}}", "\\boxed{4}", "\\boxed{5.0}"]
-    with Verifier(workers=1, math_seconds=1.0) as verifier:
+    with Verifier(workers=1, math_seconds=3.0) as verifier:
         samples = [sample(text, number=i) for i, text in enumerate(texts)]
         verdicts = list(verifier.verify(problems, samples))
     assert [verdict.outcome for verdict in verdicts] == ["right", "timeout", "wrong", "right"]
@@ -204,7 +205,7 @@ def code(source):
     return f"{FENCE}python\n{source}\n{FENCE}"
 
 
-def target(*tests, seconds=2.0):
+def target(*tests, seconds=10.0):
     return ProgramTarget(lambda: tests, seconds)
 
 
@@ -220,7 +221,7 @@ def target(*tests, seconds=2.0):
     ],
 )
 def test_programs_that_read(source, expected):
-    tests = target(InputTest("1 2\n", "3\n"), InputTest("4 5\n", "9"), seconds=1.0)
+    tests = target(InputTest("1 2\n", "3\n"), InputTest("4 5\n", "9"), seconds=2.0)
     assert verify_program(code(source), tests)[0] == expected
 
 
@@ -232,6 +233,12 @@ def test_programs_that_are_called_or_asserted():
         verify_program(code("def add(a, b): return a + b"), target(AssertTest("assert add(1, 2) == 3")))[0] == "right"
     )
     assert verify_program(code("def add(a, b): return a"), target(AssertTest("assert add(1, 2) == 3")))[0] == "error"
+    starter = (
+        "class Solution:\n    def add(self, a: List[int]) -> Optional[int]:\n        return reduce(operator.add, a)"
+    )
+    assert verify_program(code(starter), target(CallTest("add", ([1, 2],), 3)))[0] == "error"
+    own = ProgramTarget(lambda: (CallTest("add", ([1, 2],), 3),), 5.0, LIVECODEBENCH_PRELUDE)
+    assert verify_program(code("from __future__ import annotations\n" + starter), own)[0] == "right"
     assert verify_program("no program", target(AssertTest("assert True")))[0] == "no answer"
 
 

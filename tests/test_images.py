@@ -59,7 +59,7 @@ def trl_pass(model):
 def test_text_alone_is_scored_as_by_replay(batch_size):
     model = tiny_model("qwen3", vocab_size=VOCAB_SIZE)
     batch, rows = batch_and_rows()
-    boundaries, mask, objective = score_rows_with_images(
+    boundaries, mask, objective, entropies = score_rows_with_images(
         trl_pass(model), model, batch, rows, TOP_K, BOUNDARIES, batch_size
     )
     expected = score_rows(model, batch, rows, TOP_K, BOUNDARIES, TEMPERATURE, method="replay")
@@ -67,6 +67,8 @@ def test_text_alone_is_scored_as_by_replay(batch_size):
     assert torch.equal(mask[index], expected[1]) and not mask[3].any()
     assert torch.equal(boundaries[index][mask[index]], expected[0][mask[index]])
     torch.testing.assert_close(objective[index][mask[index]], expected[2][mask[index]], atol=1e-5, rtol=0)
+    torch.testing.assert_close(entropies[index], expected[3], atol=1e-5, rtol=0)
+    assert entropies.any()
 
 
 def tiny_llava():
@@ -90,7 +92,7 @@ def test_images_are_seen(batch_size):
     batch["prompt_ids"][:, -PATCHES - 1 : -1] = IMAGE_TOKEN  # one image per prompt
     batch["pixel_values"] = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     batch["num_images"] = [1, 1, 1, 1]
-    boundaries, mask, objective = score_rows_with_images(
+    boundaries, mask, objective, _ = score_rows_with_images(
         trl_pass(model), model, batch, rows, TOP_K, BOUNDARIES, batch_size
     )
 
@@ -118,7 +120,7 @@ def test_images_are_seen(batch_size):
             ]
             assert objective[row.index, t].item() == pytest.approx(sum(terms) / len(terms), abs=1e-4)
     other = {**batch, "pixel_values": batch["pixel_values"].flip(0)}
-    _, _, swapped = score_rows_with_images(trl_pass(model), model, other, rows, TOP_K, BOUNDARIES, batch_size)
+    _, _, swapped, _ = score_rows_with_images(trl_pass(model), model, other, rows, TOP_K, BOUNDARIES, batch_size)
     assert not torch.allclose(swapped[0], objective[0], atol=1e-2)
 
 

@@ -1,6 +1,7 @@
 """Scoring on the keys and values of a pass that the trainer runs anyway, against replay."""
 
 import logging
+import weakref
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from peft import LoraConfig
 from pocket import task
 from tiny_policy import save_tiny_policy
 from tiny_runs import losses, settings, token_reward
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, set_seed
 
 from repro_trl import (
     ReproGRPOConfig,
@@ -64,6 +65,7 @@ def train(name, policy, dataset, folder, peft_config=None, model=None, **overrid
             self.forwards = 0
             return generated
 
+    set_seed(0)  # of new adapters
     config = config_class(**settings(folder, per_device_train_batch_size=4, **overrides))
     trainer = Recorder(model or policy, token_reward, config, dataset, peft_config=peft_config)
 
@@ -189,3 +191,18 @@ def test_wrong_method_is_found_out_within_the_pass(tmp_path, policy, dataset, mo
     assert trainer._repro_method == "replay"
     assert_same_scores(trainer, replayed)
     assert caplog.text.count("takes the slower 'replay': on this model 'shared' differs") == 1
+
+
+def test_keys_and_values_are_let_go_before_the_next_micro_batch(tmp_path, policy, dataset, monkeypatch):
+    alive, most = weakref.WeakSet(), []
+
+    class Cache(DynamicCache):
+        def __init__(self, *args, **kwargs):
+            most.append(len(alive))
+            super().__init__(*args, **kwargs)
+            alive.add(self)
+
+    monkeypatch.setattr("repro_trl.policy_scoring.DynamicCache", Cache)
+    overrides = {"num_iterations": 2, "gradient_accumulation_steps": 4, "repro_method": "shared"}
+    train("grpo", policy, dataset, tmp_path, **overrides)
+    assert most == [0] * 4

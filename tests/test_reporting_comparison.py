@@ -143,6 +143,16 @@ def test_runs_without_a_quantity_are_counted(tmp_path, capsys):
     assert ["repro_alpha=0", "–", "–", "–", "–", "0", "of", "1"] in lines
 
 
+def test_two_sources_of_a_quantity_are_said(tmp_path, capsys):
+    logs = write_run(tmp_path / "logs", {ACCURACY: [0.5], "backtracks": [2.0]}, settings={"seed": 1})
+    completions = write_run(tmp_path / "completions", {ACCURACY: [0.5]}, settings={"seed": 1, "repro_alpha": 0})
+    write_completions(completions, 1, ["wait</think>1"], accuracy=[1.0])
+    assert main(["report", str(logs), str(completions)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"backtracks\* +repro_alpha=0\.05 +– +2\.000", printed)
+    assert "Note, completions: backtracks (training) is read off logged completions, that of other runs" in printed
+
+
 def test_curves_have_the_steps_that_runs_share(tmp_path):
     values = ([0.1, 0.2, 0.3], [0.3, 0.4], [0.5, 0.6, 0.7])
     runs = [

@@ -95,6 +95,11 @@ def test_flags_and_rules_are_on_the_page(tmp_path):
     assert "no completions were logged" in text and "wait, hold on" in text
 
 
+def test_a_single_point_shows(tmp_path):
+    page = render_page(compare(group_runs([read_run(write_run(tmp_path, {ACCURACY: [0.5]}))])), BACKTRACK_PHRASES)
+    assert page.count('<circle class="point"') == 1
+
+
 def test_a_run_without_curves_gives_a_page(tmp_path):
     write_completions(tmp_path / "run", 1, [], accuracy=[])
     page = render_page(compare(group_runs([read_run(tmp_path / "run")])), BACKTRACK_PHRASES)

@@ -5,6 +5,7 @@ When one of these tests fails on a new version of TRL, its message says what cha
 """
 
 import inspect
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import trl
 from pocket import task
 from tiny_policy import save_tiny_policy
 from tiny_runs import settings, token_reward
+from transformers import DynamicCache
 from trl import GRPOConfig, GRPOTrainer
 
 PARAMETERS = {
@@ -24,8 +26,8 @@ PARAMETERS = {
         "AdvantageHook (repro_trl/hook.py) and TokenRewardHook (repro_trl/trainers/token_reward.py) call it",
     ),
     "_set_signature_columns_if_needed": (["self"], "ReproMixin adds the answer column (repro_trl/mixin.py)"),
-    "_get_train_sampler": (["self", "dataset"], "AdvantageHook brings its order up to the epoch (repro_trl/hook.py)"),
-    "_load_optimizer_and_scheduler": (["self", "checkpoint"], "AdvantageHook restores rollouts (repro_trl/hook.py)"),
+    "_get_train_sampler": (["self", "dataset"], "ExactResume brings its order up to the epoch (repro_trl/resume.py)"),
+    "_load_optimizer_and_scheduler": (["self", "checkpoint"], "ExactResume restores rollouts (repro_trl/resume.py)"),
     "training_step": (["self", "model", "inputs", "num_items_in_batch"], "PPOTrainer overrides it"),
 }
 
@@ -57,7 +59,7 @@ def test_methods_are_there_and_take_what_they_took(method):
 class Spy(GRPOTrainer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.events = []
+        self.events, self.models = [], []
 
     def _generate_and_score_completions(self, inputs):
         self.batch = super()._generate_and_score_completions(inputs)
@@ -71,6 +73,7 @@ class Spy(GRPOTrainer):
     def _get_per_token_logps_and_entropies(self, *args, **kwargs):
         result = super()._get_per_token_logps_and_entropies(*args, **kwargs)
         self.events.append("log-probabilities")
+        self.models.append(args[0])
         self.logps = result[0]
         return result
 
@@ -131,13 +134,18 @@ ATTRIBUTES = {
     "num_generations_eval": "AdvantageHook tells prompt groups by it (repro_trl/hook.py)",
     "importance_sampling_level": "AdvantageHook switches it for GSPO-token (repro_trl/hook.py)",
     "temperature": "ReproMixin scores answers at it (repro_trl/mixin.py)",
-    "_step": "AdvantageHook restores it from a checkpoint (repro_trl/hook.py)",
-    "_buffered_inputs": "AdvantageHook keeps them in a checkpoint (repro_trl/hook.py)",
+    "_step": "ExactResume restores it from a checkpoint (repro_trl/resume.py)",
+    "_buffered_inputs": "ExactResume keeps them in a checkpoint (repro_trl/resume.py)",
     "_tokenizer": "ReproMixin finds boundaries with it (repro_trl/mixin.py)",
     "environment_factories": "ReproMixin lets rows without a prompt pass by it (repro_trl/mixin.py)",
     "reward_weights": "TokenRewardHook sums rewards by them (repro_trl/trainers/token_reward.py)",
     "beta": "TokenRewardHook switches it (repro_trl/trainers/token_reward.py)",
     "eos_token_ids": "PPOTrainer tells truncated completions by them (repro_trl/trainers/ppo.py)",
+    "tools": "PolicyScoring keeps its pass apart with them (repro_trl/policy_scoring.py)",
+    "rollout_func": "PolicyScoring keeps its pass apart with one (repro_trl/policy_scoring.py)",
+    "processing_class": "PolicyScoring keeps its pass apart with images (repro_trl/policy_scoring.py)",
+    "_is_vlm": "AdvantageHook looks for images by it (repro_trl/hook.py)",
+    "log_multimodal": "AdvantageHook switches it where some processes have no images (repro_trl/hook.py)",
     "log_completions": "ReproMixin adds columns by it (repro_trl/mixin.py)",
 }
 
@@ -162,6 +170,28 @@ def test_log_probabilities_come_first_and_per_completion_token(generated):
     assert generated.logps.shape == shape, changed(
         f"log-probabilities have shape {tuple(generated.logps.shape)}", user
     )
+
+
+def test_old_log_probabilities_come_from_the_policy_before_the_reference(generated):
+    user = "PolicyScoring takes the first pass of the policy for that of the old ones (repro_trl/policy_scoring.py)"
+    assert generated.models[:2] == [generated.model, generated.ref_model], changed("the order is another", user)
+
+
+def test_keys_and_values_of_the_pass_can_be_kept(generated):
+    user = "PolicyScoring reads answers on them (repro_trl/policy_scoring.py)"
+    batch, cache = generated.batch, DynamicCache()
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+    with torch.no_grad():
+        logps, entropies, _ = generated._get_per_token_logps_and_entropies(
+            partial(generated.model, past_key_values=cache),
+            ids,
+            mask,
+            logits_to_keep=batch["completion_ids"].shape[1],
+            compute_entropy=True,
+        )
+    assert cache.get_seq_length() == ids.shape[1], changed("the pass keeps no keys and values", user)
+    assert entropies.shape == logps.shape, changed(f"entropies have shape {tuple(entropies.shape)}", user)
 
 
 @pytest.mark.parametrize("level", ["token", "sequence"])

@@ -14,6 +14,7 @@ from repro_trl.embedded import MODEL_DIR
 from repro_trl.objective import answer_log_probs
 from repro_trl.process_reward import magnitude_score, scores, stability_score
 from repro_trl.viewing.scorer import CompletionScorer, ScoringSettings
+from repro_trl.viewing.traces import fork_entropies
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "math_cot_100.jsonl"
 
@@ -263,17 +264,17 @@ def test_entropies_are_those_of_the_distributions_that_wrote_the_starts():
     model = tiny_model("qwen3", vocab_size=len(tokenizer))
     scorer = CompletionScorer(model, tokenizer, ScoringSettings(repro_top_k=2), temperature=0.7, batch_size=2)
     completions = [scorer.encode_completion(text) for text in ("a\n\nb\n\nc\n\nd</think> e", "x", "a b\n\nc")]
-    group = scorer.score([3, 4, 5], completions, ["5"] * 3, with_entropies=True)
+    group = scorer.score([3, 4, 5], completions, ["5"] * 3)
     for row, ids in enumerate(completions):
         used = group.scored.boundary_mask[row]
         with torch.no_grad():
             log_probs = (model(torch.tensor([[3, 4, 5, *ids]])).logits[0] / 0.7).log_softmax(-1)
         entropy = -(log_probs.exp() * log_probs).sum(-1)
         boundaries = group.scored.boundaries[row, used].tolist()
-        measured = group.entropies[row, used]
-        assert measured[[0, -1]].isnan().all()
+        first, *measured, last = fork_entropies(group.scored, row)
+        assert first is last is None
         expected = [entropy[3 + boundary - 1].item() for boundary in boundaries[1:-1]]
-        assert measured[1:-1].tolist() == pytest.approx(expected, abs=1e-5)
+        assert measured == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.slow

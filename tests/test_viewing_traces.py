@@ -22,6 +22,7 @@ def scored_rollouts(objective, boundaries, length):
     return ScoredRollouts(
         boundaries=boundaries,
         boundary_mask=mask,
+        entropies=torch.rand(1, mask.shape[1]),
         objective=objective,
         magnitude=magnitude_score(objective, mask),
         stability=stability_score(objective, mask),

@@ -2,8 +2,10 @@
 
 import pandas
 import pytest
+import torch
 from pocket import task
 from tiny_runs import CheckedTrainer, losses, settings, token_reward
+from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
@@ -55,6 +57,16 @@ def test_a_file_holds_the_rollouts_that_were_trained_on(tmp_path, dataset):
             to_go = sum(trace.normalized_rewards)
             assert trace.advantages[0] == pytest.approx(to_go, abs=1e-5)
         assert len({trace.group for trace in traces}) == 2
+    start = AutoModelForCausalLM.from_pretrained(MODEL_DIR)
+    rollout = trainer.rollouts[0][0]
+    for row, trace in enumerate(read_traces(tmp_path / "traces" / "step_000000.jsonl")):
+        prompt = rollout.batch["prompt_ids"][row][rollout.batch["prompt_mask"][row].bool()]
+        completion = rollout.batch["completion_ids"][row]
+        with torch.no_grad():
+            logits = start(torch.cat([prompt, completion])[None]).logits[0, len(prompt) - 1 :]
+        entropy = torch.distributions.Categorical(logits=logits).entropy()
+        expected = [entropy[boundary].item() for boundary in trace.boundaries[1:-1]]
+        assert trace.entropies == [None, *(pytest.approx(value, abs=1e-4) for value in expected), None]
     outcomes = {trace.truncated for trace in traces} | {trace.correct for trace in traces}
     assert outcomes == {True, False}, "the completions are too much alike for this test to say anything"
 

@@ -49,7 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num_samples", type=int, help="Completions of each problem. Default: 16 for the small sets, 4 for others."
     )
-    parser.add_argument("--temperature", type=float, default=defaults.temperature, help="0: greedy. [%(default)s]")
+    parser.add_argument(
+        "--temperature", type=float, default=defaults.temperature, help="Default: %(default)s; 0 is greedy."
+    )
     parser.add_argument("--top_p", type=float, default=defaults.top_p, help="Default: %(default)s.")
     parser.add_argument("--max_new_tokens", type=int, default=defaults.max_new_tokens, help="Default: %(default)s.")
     parser.add_argument("--seed", type=int, default=defaults.seed, help="Default: %(default)s.")
@@ -144,6 +146,8 @@ def _run(arguments: argparse.Namespace, state: PartialState) -> int:
 def _load_tasks(arguments: argparse.Namespace, state: PartialState) -> tuple[list[Task], dict[str, str]]:
     """Tasks that every process can evaluate, and the errors of the others."""
     names = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"tasks={arguments.tasks!r} names none; give some of {', '.join(HUB_TASKS)}, or files.")
     revisions = {}
     for text in arguments.revision:
         name, _, revision = text.partition("=")

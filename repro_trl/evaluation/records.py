@@ -7,8 +7,10 @@ samples, into one file that does not show how often or by how many processes it 
 """
 
 import dataclasses
+import fcntl
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,19 +87,32 @@ def join(sample: Sample, verdict: Verdict) -> Record:
 
 
 class Part:
-    """The lines of one kind and one process: `work/<task>/<kind>-<process>.jsonl`."""
+    """
+    The lines of one kind and one process: `work/<task>/<kind>-<process>.jsonl`. A context manager, in which no other
+    process writes them: one that was left behind when its launcher was killed is waited for.
+    """
 
     def __init__(self, folder: Path, kind: str, process: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{kind}-{process}.jsonl"
+
+    def __enter__(self) -> "Part":
+        self._file = self.path.open("ab+")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{self.path}: another process still writes here; waiting for it to end.", file=sys.stderr)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
 
     def append(self, items: Iterable[Sample | Verdict]) -> None:
         """Write lines that are on disk when this returns; a line that was cut off before is removed first."""
-        with self.path.open("ab+") as file:
-            file.truncate(_whole_lines(file))
-            file.write("".join(_line(item) for item in items).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        self._file.truncate(_whole_lines(self._file))
+        self._file.write("".join(_line(item) for item in items).encode())
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
 
 def _whole_lines(file: Any) -> int:

@@ -29,6 +29,29 @@ LETTERS = "ABCD"
 _MBPP_SECONDS = 10.0
 _LIVECODEBENCH_SECONDS = 6.0  # the limit of LiveCodeBench's own runner
 _MAX_PRIVATE_TESTS = 1 << 30  # bytes after decompression
+# What LiveCodeBench's own runner imports before a program: starter code names `List` without importing it.
+_LIVECODEBENCH_MODULES = (
+    *(
+        "string",
+        "re",
+        "datetime",
+        "collections",
+        "heapq",
+        "bisect",
+        "copy",
+        "math",
+        "random",
+        "statistics",
+        "itertools",
+    ),
+    *("functools", "operator", "io", "sys", "json", "builtins", "typing"),
+)
+LIVECODEBENCH_PRELUDE = "\n".join(
+    f"{form} {module}{rest}"
+    for form, rest in (("from", " import *"), ("import", ""))
+    for module in _LIVECODEBENCH_MODULES
+)
+"""Runs before each program for LiveCodeBench."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +103,12 @@ class ProgramTarget:
     Attributes:
         load: gives the tests; those of LiveCodeBench are large, and unpacked when they are needed.
         seconds: wall-clock limit of each test.
+        prelude: statements that run in the program's scope before it.
     """
 
     load: Callable[[], tuple[Test, ...]]
     seconds: float
+    prelude: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +214,9 @@ def livecodebench_problems(dataset: Dataset) -> Iterable[Problem]:
         yield Problem(
             str(row["question_id"]),
             _user(row["question_content"], task, PROGRAM_INSTRUCTION),
-            ProgramTarget(lambda index=index: livecodebench_tests(dataset[index]), _LIVECODEBENCH_SECONDS),
+            ProgramTarget(
+                lambda index=index: livecodebench_tests(dataset[index]), _LIVECODEBENCH_SECONDS, LIVECODEBENCH_PRELUDE
+            ),
         )
 
 

@@ -94,29 +94,28 @@ def _sample(
     state: PartialState,
     name: str,
 ) -> None:
-    done = read_parts(folder, "samples", Sample).keys() & mine
-    if done == mine:
-        return
-    part = Part(folder, "samples", state.process_index)
-    with _progress(f"{name}: sampling", len(mine), len(done), state) as bar:
-        for batch in sample_units(load_sampler(), units, sampling, frozenset(done)):
-            part.append(sample for sample in batch if (sample.problem, sample.sample) not in done)
-            bar.update(sum((sample.problem, sample.sample) not in done for sample in batch))
+    with Part(folder, "samples", state.process_index) as part:
+        done = read_parts(folder, "samples", Sample).keys() & mine
+        if done == mine:
+            return
+        with _progress(f"{name}: sampling", len(mine), len(done), state) as bar:
+            for batch in sample_units(load_sampler(), units, sampling, frozenset(done)):
+                part.append(sample for sample in batch if (sample.problem, sample.sample) not in done)
+                bar.update(sum((sample.problem, sample.sample) not in done for sample in batch))
 
 
 def _verify(task: Task, mine: set[Key], verifier: Verifier, folder: Path, state: PartialState) -> None:
-    done = read_parts(folder, "verdicts", Verdict).keys() & mine
-    samples = [
-        sample for key, sample in read_parts(folder, "samples", Sample).items() if key in mine and key not in done
-    ]
-    if not samples:
-        return
     problems = {problem.id: problem for problem in task.problems}
-    part = Part(folder, "verdicts", state.process_index)
-    with _progress(f"{task.name}: verifying", len(mine), len(done), state) as bar:
-        for verdicts in _batched(verifier.verify(problems, samples), _VERDICTS_AT_A_TIME):
-            part.append(verdicts)
-            bar.update(len(verdicts))
+    with Part(folder, "verdicts", state.process_index) as part:
+        done = read_parts(folder, "verdicts", Verdict).keys() & mine
+        completions = read_parts(folder, "samples", Sample)
+        samples = [sample for key, sample in completions.items() if key in mine and key not in done]
+        if not samples:
+            return
+        with _progress(f"{task.name}: verifying", len(mine), len(done), state) as bar:
+            for verdicts in _batched(verifier.verify(problems, samples), _VERDICTS_AT_A_TIME):
+                part.append(verdicts)
+                bar.update(len(verdicts))
 
 
 def _batched(verdicts: Iterator[Verdict], size: int) -> Iterator[list[Verdict]]:

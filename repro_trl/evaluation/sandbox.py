@@ -69,12 +69,21 @@ class Sandbox:
     """
     A program in its sandbox; use it as a context manager. It may be used in any thread, by one thread at a time.
 
+    Args:
+        source: the program.
+        limits: of each run.
+        isolation: by default the stronger way that works here.
+        prelude: trusted statements that run in the program's scope before it.
+
     Raises:
         SandboxError: the sandbox cannot be set up.
     """
 
-    def __init__(self, source: str, limits: Limits | None = None, isolation: Isolation | None = None) -> None:
+    def __init__(
+        self, source: str, limits: Limits | None = None, isolation: Isolation | None = None, prelude: str = ""
+    ) -> None:
         self._first = {
+            "prelude": prelude,
             "source": source,
             "limits": asdict(limits or Limits()),
             "isolation": isolation or usable_isolation(),
@@ -132,7 +141,7 @@ class Sandbox:
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "TZ") if name in os.environ}
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"PATH": "/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", **single, **kept}
+    return {"PATH": "/usr/bin:/bin", "HOME": "/scratch", "TMPDIR": "/scratch", "LANG": "C.UTF-8", **single, **kept}
 
 
 @functools.cache

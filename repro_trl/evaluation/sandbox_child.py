@@ -52,6 +52,7 @@ SYSTEM_CALLS = {
     },
 }
 SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache")
+SCRATCH = "/scratch"  # the only folder in which a program can write
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -116,8 +117,10 @@ def enter_namespaces():
     for path, link in links:
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         os.symlink(link, root + path)
-    os.makedirs(root + "/tmp", exist_ok=True)
-    mount("tmpfs", root + "/tmp", "tmpfs", MS_NOSUID | MS_NODEV)
+    os.makedirs(root + SCRATCH)
+    mount("tmpfs", root + SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV)
+    if not os.path.exists(root + "/tmp"):  # the interpreter may lie there
+        os.symlink(SCRATCH, root + "/tmp")
     os.chdir(root)
     check(libc.syscall(system_calls()["pivot_root"], b".", b"."))
     check(libc.umount2(b".", MNT_DETACH))
@@ -352,9 +355,9 @@ def make_folder():
     """An empty folder for one run."""
     if ISOLATION == "namespaces":
         # What the run before wrote goes with its file system, however it was named or protected.
-        check(libc.umount2(b"/tmp", MNT_DETACH))
-        mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={LIMITS['disk']},mode=777")
-        return "/tmp"
+        check(libc.umount2(SCRATCH.encode(), MNT_DETACH))
+        mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"size={LIMITS['disk']},mode=777")
+        return SCRATCH
     return tempfile.mkdtemp(prefix="program-")
 
 
@@ -379,7 +382,7 @@ def run_program(request, folder, output_end, report_end):
         )
         sys.stderr = io.TextIOWrapper(io.FileIO(2, "wb", closefd=False), encoding="utf-8", write_through=True)
         sys.argv = ["program.py"]
-        sys.setrecursionlimit(20000)
+        sys.setrecursionlimit(50000)
         set_limits(request["seconds"])
         if ISOLATION == "namespaces":
             drop_root()
@@ -417,6 +420,7 @@ def run_program(request, folder, output_end, report_end):
 
 def execute(request):
     scope = {"__name__": "__main__", "__builtins__": __builtins__}
+    exec(PRELUDE, scope)
     kind = request["kind"]
     if kind != "input":
         scope["__name__"] = "program"
@@ -432,7 +436,7 @@ def execute(request):
 
 def main():
     """Read the program and its limits, isolate, answer requests until there are no more."""
-    global LIMITS, SOURCE, ISOLATION, SANDBOX
+    global LIMITS, SOURCE, PRELUDE, ISOLATION, SANDBOX
     SANDBOX = os.getpid()
     os.umask(0o022)  # other users must be able to walk through the new root folder
     requests = sys.stdin.buffer
@@ -445,6 +449,8 @@ def main():
         if not os.access(os.__file__, os.R_OK):
             raise OSError(errno.EACCES, "other users cannot read the Python installation", sys.base_prefix)
         check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    PRELUDE = compile(first["prelude"], "prelude.py", "exec")
+    exec(PRELUDE, {})  # so that its modules are imported once, and not in every run
     answer({"status": "ready"})
     check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))  # programs cannot look into this process
     for line in requests:

@@ -77,6 +77,8 @@ class Verifier:
         return Verdict(sample.problem, sample.sample, outcome, vote, detail)
 
     def _math(self, text: str, answer: str) -> tuple[str, str | None, str]:
+        if completions.math_vote(text) is None and "answer" not in text.lower():
+            return "no answer", None, ""  # `verify_answer` looks no further; most thoughts that were cut end here
         worker = self._math_worker()
         try:
             reply = worker.ask({"conclusion": text, "answer": answer}, self.math_seconds)
@@ -109,7 +111,7 @@ def verify_program(text: str, target: ProgramTarget) -> tuple[str, str]:
     if source is None:
         return "no answer", ""
     try:
-        with Sandbox(source) as sandbox:
+        with Sandbox(source, prelude=target.prelude) as sandbox:
             for number, test in enumerate(target.load(), start=1):
                 run = _run(sandbox, test, target.seconds)
                 if run.status != "ok":

@@ -8,7 +8,7 @@ from re import Pattern
 from ..thinking import BACKTRACK_PATTERNS
 from .arms import Arm, Difference, Estimate, difference, estimate
 from .flags import Flag, find_flags
-from .metrics import COMPLETIONS, Course, Metric, course, metrics, phases, start_and_end
+from .metrics import COMPLETIONS, Metric, course, metrics, phases, start_and_end
 from .runs import Run
 
 
@@ -22,7 +22,7 @@ class Row:
             `start` also where no run has two points.
         change: end minus start over the runs that have both.
         difference: of the ends from the first arm's; `None` for the first arm, or where one of both has no value.
-        sources: where it was read, of `metrics.LOGS` and `metrics.COMPLETIONS`.
+        sources: where it was read for any arm, of `metrics.LOGS` and `metrics.COMPLETIONS`.
     """
 
     phase: str
@@ -99,6 +99,11 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
     for run in runs:
         for note in run.notes:
             notes.setdefault(note, []).append(run.name)
+    for phase, metric in {(row.phase, row.metric): None for row in rows if len(row.sources) > 1}:
+        for run in runs:
+            if (found := course(run, metric, phase)) is not None and found.source == COMPLETIONS:
+                note = f"{metric.label} ({phase}) is read off logged completions, that of other runs off logs"
+                notes.setdefault(note, []).append(run.name)
     return Comparison(
         arms=list(arms),
         phases=shown_phases,
@@ -112,12 +117,10 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
 def _rows(arms: Sequence[Arm], metric: Metric, phase: str) -> list[Row]:
     rows = []
     base: list[tuple[int | None, float]] = []
-    for arm in arms:
-        courses: list[tuple[int | None, Course]] = []
-        for run in arm.runs:
-            if (found := course(run, metric, phase)) is not None:
-                courses.append((run.seed, found))
-        ends = [(seed, start_and_end(found, phase)) for seed, found in courses]
+    courses = [[(run.seed, course(run, metric, phase)) for run in arm.runs] for arm in arms]
+    sources = frozenset(found.source for of_arm in courses for _, found in of_arm if found is not None)
+    for arm, of_arm in zip(arms, courses, strict=True):
+        ends = [(seed, start_and_end(found, phase)) for seed, found in of_arm if found is not None]
         if arm is arms[0]:
             base = [(seed, end) for seed, (_, end) in ends]
         with_start = [(start, end) for _, (start, end) in ends if start is not None]
@@ -134,10 +137,10 @@ def _rows(arms: Sequence[Arm], metric: Metric, phase: str) -> list[Row]:
                     if base and ends and arm is not arms[0]
                     else None
                 ),
-                sources=frozenset(found.source for _, found in courses),
+                sources=sources,
             )
         )
-    return rows if any(row.end is not None for row in rows) else []
+    return rows if sources else []
 
 
 def show_estimate(value: Estimate | None, decimals: int, signed: bool = False) -> str:

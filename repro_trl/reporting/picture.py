@@ -66,7 +66,8 @@ def _draw(axes: Axes, comparison: Comparison, metric: Metric) -> None:
 
 def _draw_line(axes: Axes, curve: Curve, style: ArmStyle) -> None:
     means = [point.mean for point in curve.estimates]
-    axes.plot(curve.steps, means, color=style.light, dashes=style.dashes or (None, None), linewidth=1.4)
+    single = "." if len(means) == 1 else None  # a line through one point does not show
+    axes.plot(curve.steps, means, color=style.light, dashes=style.dashes or (None, None), linewidth=1.4, marker=single)
     for run in curve.runs if len(curve.runs) > 1 else []:
         axes.plot(curve.steps, run, color=style.light, linewidth=0.7, alpha=0.4)
     half_widths = [half_width or 0.0 for half_width in curve.intervals]

@@ -20,7 +20,7 @@ from .page import write_page
 from .rows import AnswerBook, Columns, Messages, Refusal, Row, check_row, groups, parse_line, prompt_text
 from .score_command import add_row_arguments, columns_from_arguments
 from .scorer import CompletionScorer, add_scoring_arguments, scorer_from_arguments
-from .traces import Trace, floats, is_trace_file, make_trace, read_traces, write_traces
+from .traces import Trace, is_trace_file, make_trace, read_traces, write_traces
 
 _DESCRIPTION = """
 Takes completions that a file holds, or else samples some for its problems, scores them with the model, and writes a
@@ -279,12 +279,9 @@ def _inspect(
         completions, truncated = _sample(arguments, scorer, prompt_ids)
         answers = [rows[0].answer] * len(completions)
         more = [{"truncated": cut} for cut in truncated]
-    group = scorer.score(prompt_ids, completions, answers, with_entropies=True)
-    traces = []
-    for index, ids in enumerate(completions):
-        used = group.scored.boundary_mask[index]
-        entropies = [None if value != value else value for value in floats(group.entropies[index, used])]
-        trace = make_trace(
+    group = scorer.score(prompt_ids, completions, answers)
+    return [
+        make_trace(
             scorer.tokenizer,
             scorer.settings,
             group.scored,
@@ -293,11 +290,10 @@ def _inspect(
             answers[index],
             group=str(number),
             prompt=prompt_text(prompt),
-            entropies=entropies,
             **more[index],
         )
-        traces.append(trace)
-    return traces
+        for index, ids in enumerate(completions)
+    ]
 
 
 def _ask(

@@ -13,17 +13,17 @@ from tqdm import tqdm
 
 from .rows import Columns, Refusal, Row, groups, parse_line
 from .scorer import CompletionScorer, ScoredGroup, add_scoring_arguments, scorer_from_arguments
-from .traces import floats
+from .traces import floats, fork_entropies
 
 FIELD = "repro"
 
 _DESCRIPTION = f"""
 Each row gets a field {FIELD!r}: an object, or a list of them where the row has a list of completions, with
-boundaries (tokens before each boundary), objective (J, nats per answer token), magnitude, stability and scores at the
-boundaries, process_rewards and normalized_rewards of the segments between them, and advantages of the tokens; or
-not_scored with the reason. Neighbouring rows with the same prompt are one group for the normalisation. Rows that
-cannot be read are reported with their line numbers and left out, and the exit status is then 1. The same command
-run again goes on where an interrupted one stopped.
+boundaries (tokens before each boundary), entropies (nats, at the boundaries that are segment starts), objective (J,
+nats per answer token), magnitude, stability and scores at the boundaries, process_rewards and normalized_rewards of
+the segments between them, and advantages of the tokens; or not_scored with the reason. Neighbouring rows with the same
+prompt are one group for the normalisation. Rows that cannot be read are reported with their line numbers and left out,
+and the exit status is then 1. The same command run again goes on where an interrupted one stopped.
 """
 
 
@@ -233,6 +233,7 @@ def _scores(result: ScoredGroup, index: int, length: int) -> dict[str, Any]:
     used, segments = scored.boundary_mask[index], scored.segment_mask[index]
     return {
         "boundaries": scored.boundaries[index, used].tolist(),
+        "entropies": fork_entropies(scored, index),
         "objective": floats(scored.objective[index, used]),
         "magnitude": floats(scored.magnitude[index, used]),
         "stability": floats(scored.stability[index, used]),

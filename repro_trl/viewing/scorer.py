@@ -18,7 +18,6 @@ from ..boundaries import find_segment_starts
 from ..branch_attention import unsupported_reason
 from ..config import ReproConfigMixin
 from ..embedded import MODEL_DIR
-from ..objective import prefix_pass
 from ..process_reward import magnitude_score, process_rewards, scores, stability_score
 from ..scoring import (
     AnswerTokens,
@@ -71,13 +70,11 @@ class ScoredGroup:
         scored: the C completions; those that were not scored are all padding.
         scores: (C, M) S at each boundary; 0 in padding.
         skipped: (C,) why a completion was not scored; `None` for those that were.
-        entropies: (C, M) nats, NaN where a boundary is no segment start; `None` if not asked for.
     """
 
     scored: ScoredRollouts
     scores: Tensor
     skipped: list[str | None]
-    entropies: Tensor | None
 
 
 class CompletionScorer:
@@ -134,7 +131,6 @@ class CompletionScorer:
         prompt_ids: list[int],
         completions: Sequence[list[int]],
         answers: Sequence[str | None],
-        with_entropies: bool = False,
     ) -> ScoredGroup:
         """
         Score the completions of one prompt, which are one group.
@@ -143,7 +139,6 @@ class CompletionScorer:
             prompt_ids: at least one token.
             completions: C lists of token ids.
             answers: (C,) bare ground truths.
-            with_entropies: also measure H at the kept segment starts, with one more forward.
 
         Raises:
             ValueError: an empty prompt.
@@ -163,7 +158,7 @@ class CompletionScorer:
                     rows.append(row)
                 else:
                     skipped[index] = TOO_LONG
-        scored, entropies = self._score(batch, rows, with_entropies)
+        scored = self._score(batch, rows)
         for row in rows:
             if not scored.scored[row.index]:
                 skipped[row.index] = NOT_FINITE
@@ -175,7 +170,7 @@ class CompletionScorer:
             settings.repro_ema_weight,
             settings.repro_baseline_score,
         )
-        return ScoredGroup(scored, score, skipped, entropies)
+        return ScoredGroup(scored, score, skipped)
 
     def _has_room(self, length: int) -> bool:
         # Rotary positions go on beyond what a model was made for; a table of positions ends.
@@ -237,9 +232,7 @@ class CompletionScorer:
     def _encode_answer(self, answer: str, prefix: str) -> AnswerTokens:
         return encode_answer(self.tokenizer, answer_text(answer, self.settings.repro_answer_template), prefix)
 
-    def _score(
-        self, batch: dict[str, Tensor], rows: list[ScoringRow], with_entropies: bool
-    ) -> tuple[ScoredRollouts, Tensor | None]:
+    def _score(self, batch: dict[str, Tensor], rows: list[ScoringRow]) -> ScoredRollouts:
         settings = self.settings
         count, length = batch["completion_ids"].shape
         device = batch["completion_ids"].device
@@ -247,7 +240,7 @@ class CompletionScorer:
         boundaries = torch.zeros(count, num_boundaries, dtype=torch.long, device=device)
         mask = torch.zeros(count, num_boundaries, dtype=torch.bool, device=device)
         objective = torch.zeros(count, num_boundaries, device=device)
-        entropies = torch.full((count, num_boundaries), math.nan, device=device) if with_entropies else None
+        entropies = torch.zeros(count, num_boundaries, device=device)
         for first in range(0, len(rows), self.batch_size):
             part = rows[first : first + self.batch_size]
             with masked_attention(self.model):
@@ -255,10 +248,8 @@ class CompletionScorer:
                     self.model, batch, part, settings.repro_top_k, num_boundaries, self.temperature, self._method
                 )
             index = torch.tensor([row.index for row in part], device=device)
-            for target, result in zip((boundaries, mask, objective), results, strict=True):
+            for target, result in zip((boundaries, mask, objective, entropies), results, strict=True):
                 target[index] = result
-            if entropies is not None:
-                entropies[index] = self._entropies(batch, part, *results[:2])
 
         mask &= objective.masked_fill(~mask, 0.0).isfinite().all(dim=1, keepdim=True)
         objective = objective.masked_fill(~mask, 0.0)
@@ -267,9 +258,10 @@ class CompletionScorer:
         group = torch.zeros(count, dtype=torch.long, device=device)
         normalized = normalize_rewards(rewards, mask[:, 1:], group, settings.repro_scale, settings.repro_center)
         spread = segment_credit if settings.repro_credit == "segment" else reward_to_go
-        scored = ScoredRollouts(
+        return ScoredRollouts(
             boundaries=boundaries,
             boundary_mask=mask,
+            entropies=entropies,
             objective=objective,
             magnitude=magnitude_score(objective, mask),
             stability=stability_score(objective, mask, ema_weight),
@@ -277,21 +269,6 @@ class CompletionScorer:
             normalized_rewards=normalized,
             advantages=spread(normalized, mask[:, 1:], boundaries[:, 1:], length),
         )
-        return scored, entropies
-
-    def _entropies(self, batch: dict[str, Tensor], rows: list[ScoringRow], boundaries: Tensor, mask: Tensor) -> Tensor:
-        """(R, M) H at the kept segment starts, NaN at other boundaries."""
-        is_start = mask & (boundaries > 0) & (boundaries < torch.tensor([[row.end] for row in rows]).to(boundaries))
-        part = {name: values[[row.index for row in rows]] for name, values in batch.items()}
-        passed = prefix_pass(
-            self.model,
-            **part,
-            positions=boundaries.masked_fill(~is_start, 0),
-            position_mask=is_start,
-            temperature=self.temperature,
-            keep_cache=False,
-        )
-        return passed.entropies.masked_fill(~is_start, math.nan)
 
 
 # ------------------------------------------------------------------------------------------------------- command line

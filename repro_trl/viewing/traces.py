@@ -44,8 +44,8 @@ class Trace:
         backtracks: segments of the thought that turn back (`repro_trl.thinking`).
         truncated: whether the completion was cut off at its limit; `None` where that is unknown.
         boundaries: (M,) completion tokens before each boundary (METHOD §2).
-        entropies: (M,) nats, H of the distribution that wrote the token after each boundary; `None` where it was not
-            measured, as at the first and the last one.
+        entropies: (M,) nats, H of the distribution that wrote the token after each boundary; `None` at the first and
+            the last one, which no entropy chose.
         objective: (M,) J, nats per answer token (METHOD §3).
         magnitude: (M,) S_magn (METHOD §4).
         stability: (M,) S_stab.
@@ -183,7 +183,7 @@ def make_trace(
         row: index of the completion.
         completion_ids: its tokens, without padding.
         answer: bare ground truth.
-        **more: `group`, `prompt`, and any of `truncated`, `entropies`, `total_advantages`, `rewards`, `step`.
+        **more: `group`, `prompt`, and any of `truncated`, `total_advantages`, `rewards`, `step`.
     """
     tokens = token_texts(tokenizer, completion_ids)
     completion = "".join(tokens)
@@ -200,6 +200,7 @@ def make_trace(
         settings.repro_baseline_score,
     )
     measured = {
+        "entropies": fork_entropies(scored, row),
         "objective": floats(scored.objective[row, used]),
         "magnitude": floats(scored.magnitude[row, used]),
         "stability": floats(scored.stability[row, used]),
@@ -208,7 +209,6 @@ def make_trace(
         "normalized_rewards": floats(scored.normalized_rewards[row, scored.segment_mask[row]]),
         "advantages": floats(scored.advantages[row, : len(tokens)]),
     }
-    boundaries = scored.boundaries[row, used].tolist()
     return Trace(
         tokens=tokens,
         answer=answer,
@@ -216,8 +216,9 @@ def make_trace(
         correct=verify_answer(completion, answer, settings.repro_think_end),
         thinking_tokens=thinking_tokens,
         backtracks=count_backtracks(completion, settings.repro_delimiter, settings.repro_think_end),
-        boundaries=boundaries,
-        **{"entropies": [None] * len(boundaries), **measured, **more},
+        boundaries=scored.boundaries[row, used].tolist(),
+        **measured,
+        **more,
     )
 
 
@@ -230,6 +231,13 @@ def token_texts(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int]) -
         texts.append(decoder.decode(text[begin:end], final=index == len(ends) - 1))
         begin = end
     return texts
+
+
+def fork_entropies(scored: ScoredRollouts, row: int) -> list[float | None]:
+    """(M,) H at the boundaries of one row that entropy chose, which are all but the first and the last."""
+    values = floats(scored.entropies[row, scored.boundary_mask[row]])[1:-1]
+    ends = [None] * min(int(scored.boundary_mask[row].sum()), 2)
+    return [*ends[:1], *(value if math.isfinite(value) else None for value in values), *ends[1:]]
 
 
 def floats(values: Tensor) -> list[float]:

@@ -1,0 +1,75 @@
+"""`ExactResume`: a run that died comes back as if it had not."""
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model, send_to_device
+from transformers.conversion_mapping import get_model_conversion_mapping
+
+logger = logging.getLogger(__name__)
+
+
+class ExactResume:
+    """
+    Completes TRL's checkpoints; a base of `AdvantageHook`, before the trainer class.
+
+    A checkpoint in the middle of a generation batch (`num_iterations` > 1, or `steps_per_generation` beyond one
+    optimizer step) holds the rest of that batch, so that a resumed run goes on as if it had not stopped. TRL drops
+    it and generates anew; and it repeats the first epoch's order of prompts in every epoch after the first.
+    """
+
+    # What orders the prompts; a streamed dataset has no sampler.
+    _train_sampler: Iterable[int] = ()
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
+        self._train_sampler = super()._get_train_sampler(*args, **kwargs)
+        return self._train_sampler
+
+    @property
+    def _generation_settings(self) -> list[int]:
+        args = self.args
+        sizes = [args.per_device_train_batch_size, args.steps_per_generation, self.num_iterations]
+        return [self.accelerator.num_processes, *sizes]
+
+    def _rollouts_file(self, checkpoint: str) -> str:
+        return os.path.join(checkpoint, f"rollouts_{self.accelerator.process_index}.pt")
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        # Like the state of random numbers, rollouts are each process's own.
+        super()._save_rng_state(output_dir)
+        if self._step % (self.args.steps_per_generation * self.num_iterations) != 0:
+            rollouts = {"settings": self._generation_settings, "step": self._step, "batches": self._buffered_inputs}
+            torch.save(rollouts, self._rollouts_file(output_dir))
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        model = self.model if model is None else model
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled or is_peft_model(model):
+            return
+        # Weights that transformers knows by other names today (vision-language models, experts) are saved under their
+        # old ones, which a Trainer that resumes does not translate: it passes over them with a warning.
+        if get_model_conversion_mapping(model, add_legacy=False):
+            saved = type(model).from_pretrained(resume_from_checkpoint, dtype=model.dtype, device_map="cpu")
+            model.load_state_dict(saved.state_dict())
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        # The sampler shuffles anew in every epoch, from one generator that a new process starts at the first.
+        for _ in range(int(self.state.epoch)):
+            next(iter(self._train_sampler), None)
+
+        file = self._rollouts_file(checkpoint)
+        saved = torch.load(file, map_location="cpu") if os.path.isfile(file) else None
+        fits = saved is not None and saved["settings"] == self._generation_settings
+        # Processes that generate and processes that do not would wait for each other.
+        all_fit = self.accelerator.gather(torch.tensor([fits], device=self.accelerator.device)).all()
+        if all_fit:
+            self._step = saved["step"]
+            self._buffered_inputs = send_to_device(saved["batches"], self.accelerator.device)
+        elif saved is not None:
+            logger.warning("The rollouts in %s belong to another set-up: completions are generated anew.", checkpoint)
