@@ -129,7 +129,7 @@ def test_claims_follow_the_results():
     claims = claims_of(made)
     assert claims["accuracy rises under GRPO"] == "seen"
     assert claims["accuracy rises under PPO"] == "not seen"
-    assert claims["alpha matters little (0.3 against 0.1)"] == "unclear", "nothing was run"
+    assert claims["alpha matters little (0.3 against 0.1)"] == "not run"
     flipped = claims_of([record | {"arm": {"plain": "repro", "repro": "plain"}[record["arm"]]} for record in made])
     assert flipped["accuracy rises under GRPO"] == "not seen"
     assert flipped["accuracy rises under PPO"] == "seen"
@@ -158,8 +158,25 @@ def test_a_page_without_markers_is_refused():
         report.fill("# Results\n", report.Results([made_up("digits", "grpo", "plain", 0, 0.5, 30)]))
 
 
+def made_up_start(task, seed, auc):
+    record = made_up(task, "start", "start", seed, 0.5, 30)
+    kinds = {"useful": auc, "inner": auc, "step": auc}
+    forms = {f"auc {form}": kinds for form in ("repro", "recipe", "repro total", "recipe total", "outcome")}
+    start = record["evaluations"].pop("1") | forms | {"segments": 5.0, "truncated": 0.0}
+    return record | {"curve": [], "evaluations": {"0": start}}
+
+
+def test_claims_about_r_need_both_tasks():
+    claim = "r of useful segments is above that of others (recipe)"
+    digits, search = ([made_up_start(task, seed, 0.9) for seed in range(5)] for task in report.TASKS)
+    assert claims_of(digits)[claim] == "unclear"
+    assert claims_of(digits + search)[claim] == "seen"
+    chance = [made_up_start("search", seed, 0.45 + seed / 100) for seed in range(5)]
+    assert claims_of(chance)[claim] == "not seen"
+
+
 def test_plot(tmp_path):
-    made = [made_up(task, "grpo", arm, seed, 0.5, 30) for task in report.TASKS for arm in ("plain", "repro")
-            for seed in range(2)]  # fmt: skip
+    made = [made_up_start(task, seed, 0.9) for task in report.TASKS for seed in range(3)]
+    made += [made_up("digits", "grpo", arm, seed, 0.5, 30) for arm in ("plain", "repro") for seed in range(2)]
     report.plot(report.Results(made), tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().count("<path") > 20

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[0] = str(ROOT / "examples")
 
 from replicate import records  # noqa: E402
-from replicate.grid import ABLATION_SEEDS, CONTROLS, SEEDS  # noqa: E402
+from replicate.grid import ABLATION_SEEDS, CONTROLS, PARTS, SEEDS  # noqa: E402
 from replicate.intervals import (  # noqa: E402
     UNCLEAR,
     Interval,
@@ -48,6 +48,8 @@ DIGITS = {"accuracy": 3, "learning": 3, "thinking_tokens": 1, "backtracks": 2, "
 BETTER = {"accuracy": 1, "learning": 1, "thinking_tokens": -1, "backtracks": -1, "objective_gain": 1}
 MARGINS = {"accuracy": 0.02, "learning": 0.02, "thinking_tokens": 1.0, "backtracks": 0.1, "objective_gain": 0.05}
 """The least difference that would matter."""
+
+NOT_RUN = "not run"
 
 Values = dict[int, float]  # by seed
 
@@ -261,6 +263,16 @@ def auc_over_time_table(results: Results) -> str:
     return table(head, rows)
 
 
+def start_aucs(results: Results, task: str, form: str, name: str) -> list[float]:
+    """AUC of r at the start, one value per seed. `form`: "repro" or "recipe"."""
+    found = [
+        record["evaluations"]["0"][f"auc {form}"][name]
+        for (cell_task, algorithm, _, _), record in results.cells.items()
+        if (cell_task, algorithm) == (task, "start")
+    ]
+    return [value for value in found if value is not None]
+
+
 def cosine_values(results: Results, task: str) -> dict[str, Values]:
     """Mean cosine over the small batches of each seed, by arm."""
     found: dict[str, Values] = defaultdict(dict)
@@ -313,7 +325,10 @@ def claims_table(results: Results) -> str:
         verdict = verdict_better(found, 1.0)
         text = "–" if found is None else f"{found.mean:+.2f} ± {found.half_width:.2f} of {MARGINS[measure]:g}"
         counts = ", ".join(f"{single.count(name)} {name}" for name in dict.fromkeys(single))
-        rows.append([claim, f"**{verdict}**", f"{text}; single pairs: {counts}"])
+        if all(results.gain(*pair, "repro", "plain", measure) is None for pair in pairs):
+            rows.append([claim, NOT_RUN, ""])
+        else:
+            rows.append([claim, f"**{verdict}**", f"{text}; single pairs: {counts}"])
 
     for algorithm, name in ALGORITHMS.items():
         gains(f"accuracy rises under {name}", "accuracy", [algorithm])
@@ -335,7 +350,7 @@ def claims_table(results: Results) -> str:
                 verdicts.append(verdict)
                 if difference is not None:
                     figures.append(f"{task} {MEASURES[measure]} {number(difference, measure, True)} ({verdict})")
-        rows.append([claim, f"**{all_of(verdicts)}**", "; ".join(figures) or "not run"])
+        rows.append([claim, f"**{all_of(verdicts)}**" if figures else NOT_RUN, "; ".join(figures)])
 
     outcomes = ["accuracy", "thinking_tokens"]
     compare("the magnitude score alone helps (w = 0 against plain)", "w 0", "plain", outcomes)
@@ -354,20 +369,17 @@ def claims_table(results: Results) -> str:
     compare("recipe, credit: better than its own rewards shuffled", "recipe", "recipe shuffled", credit)
     compare("recipe, credit: better than constants without J", "recipe", "recipe constants", credit)
 
-    def known(claim: str, arm: str, name: str) -> None:
+    def known(claim: str, form: str, name: str) -> None:
         verdicts, figures = [], []
         for task in TASKS:
-            found = [
-                record["auc"][arm]["r"][name]
-                for (cell_task, algorithm, _, _), record in results.cells.items()
-                if (cell_task, algorithm) == (task, "instruments") and record["auc"][arm]["r"][name] is not None
-            ]
+            found = start_aucs(results, task, form, name)
+            verdict = UNCLEAR
             if found:
                 auc = interval(found)
                 verdict = verdict_better(Interval(auc.mean - 0.5, auc.half_width, auc.n), 0.05)
-                verdicts.append(verdict)
                 figures.append(f"{task} AUC {number(auc, 'accuracy')} ({verdict})")
-        rows.append([claim, f"**{all_of(verdicts) if verdicts else UNCLEAR}**", "; ".join(figures) or "not run"])
+            verdicts.append(verdict)
+        rows.append([claim, f"**{all_of(verdicts)}**" if figures else NOT_RUN, "; ".join(figures)])
 
     known("r of useful segments is above that of others (paper's form)", "repro", "useful")
     known("the same, inner segments only", "repro", "inner")
@@ -378,12 +390,12 @@ def claims_table(results: Results) -> str:
         verdicts, figures = [], []
         for task in TASKS:
             found = cosine_values(results, task)
-            if arm in found:
-                change = paired(found[arm], found[other])
-                verdict = verdict_better(change, 0.01)
-                verdicts.append(verdict)
+            change = paired(found[arm], found[other]) if arm in found else None
+            verdict = verdict_better(change, 0.01)
+            verdicts.append(verdict)
+            if change is not None:
                 figures.append(f"{task} {number(change, 'accuracy', True)} ({verdict})")
-        rows.append([claim, f"**{all_of(verdicts) if verdicts else UNCLEAR}**", "; ".join(figures) or "not run"])
+        rows.append([claim, f"**{all_of(verdicts)}**" if figures else NOT_RUN, "; ".join(figures)])
 
     nearer("gradients: paper's form nearer than outcome alone", "repro", "outcome")
     nearer("gradients: paper's form nearer than its shuffled control", "repro", "shuffled")
@@ -406,12 +418,32 @@ def provenance(results: Results) -> str:
     )
 
 
+def coverage_table(results: Results) -> str:
+    """How much of each part of the grid is done."""
+    done = {records.cell_of(record).name for record in results.records}
+    rows = []
+    for part, cells in PARTS.items():
+        names = [(cell.task, cell.name in done) for cell in cells()]
+        counts = [
+            f"{sum(is_done for name, is_done in names if name == task)} of {sum(name == task for name, _ in names)}"
+            for task in TASKS
+        ]
+        rows.append([part, *counts])
+    return table(["cells done", *TASKS], rows)
+
+
 def trace_table(results: Results) -> str:
-    """One completion, segment by segment, under both forms."""
+    """One completion, segment by segment, under both forms; and how J moves where the thought is closed."""
     parts = []
     for (task, algorithm, _, _), record in results.cells.items():
         if algorithm != "trace":
             continue
+        moves = {form: record["last step of J"][form] for form in ("paper", "recipe")}
+        parts.append(
+            f"{task}: at the last boundary J moves by {moves['paper']['mean']:+.2f} nats per token on average in the "
+            f"paper's form, and falls in {moves['paper']['share that falls']:.0%} of the completions; with the recipe "
+            f"by {moves['recipe']['mean']:+.2f}, and in {moves['recipe']['share that falls']:.0%}."
+        )
         for example in record["examples"]:
             rows = [
                 [f"`{segment['text']}`", segment["label"]]
@@ -430,6 +462,7 @@ def trace_table(results: Results) -> str:
 
 SECTIONS = {
     "provenance": provenance,
+    "coverage": coverage_table,
     "claims": claims_table,
     "start": start_table,
     "main": main_table,
@@ -469,8 +502,10 @@ def plot(results: Results, file: Path) -> None:
 
     arms = {"plain": "#555555", "repro": "#1f77b4", "recipe": "#d62728", "constants": "#2ca02c"}
     names = {"plain": "GRPO", "repro": "+ RePro", "recipe": "+ recipe", "constants": "+ constants, no J"}
-    figure, axes = pyplot.subplots(2, 3, figsize=(11, 5.6), layout="constrained")
-    for row, task in enumerate(TASKS):
+    tasks = [task for task in TASKS if start_aucs(results, task, "recipe", "useful")]
+    size = (11, 2.8 * len(tasks))
+    figure, axes = pyplot.subplots(len(tasks), 3, figsize=size, layout="constrained", squeeze=False)
+    for row, task in enumerate(tasks):
         for column, measure in enumerate(("accuracy", "thinking_tokens")):
             axis = axes[row][column]
             for arm, colour in arms.items():
@@ -498,23 +533,20 @@ def plot(results: Results, file: Path) -> None:
 
 def plot_aucs(results: Results, task: str, axis: Any) -> None:
     """Bars: how well r tells useful segments from others at the start."""
-    shown = {"repro": "paper's form", "prefix": "+ prefix", "k all": "all starts", "recipe": "recipe"}
-    found = {}
-    for arm in shown:
-        values = [
-            record["auc"][arm]["r"]["useful"]
-            for (name, algorithm, _, _), record in results.cells.items()
-            if (name, algorithm) == (task, "instruments")
-        ]
-        if values:
-            found[arm] = interval(values)
-    labels = [shown[arm] for arm in found]
-    widths = [value.half_width if value.n > 1 else 0 for value in found.values()]
-    axis.barh(labels, [value.mean for value in found.values()], xerr=widths, color="#8899aa", height=0.6)
+    kinds = {"useful": "useful against others", "inner": "the same, inner", "step": "right against wrong"}
+    colours = {"repro": "#1f77b4", "recipe": "#d62728"}
+    for offset, (form, colour) in zip((-0.2, 0.2), colours.items(), strict=True):
+        found = [interval(start_aucs(results, task, form, name)) for name in kinds]
+        places = [index + offset for index in range(len(kinds))]
+        widths = [value.half_width if value.n > 1 else 0 for value in found]
+        label = {"repro": "paper's form", "recipe": "recipe"}[form]
+        axis.barh(places, [value.mean for value in found], xerr=widths, color=colour, height=0.36, label=label)
+    axis.set_yticks(range(len(kinds)), kinds.values())
     axis.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
-    axis.set_xlim(0.3, 1)
+    axis.set_xlim(0.4, 1)
     axis.invert_yaxis()
-    axis.set_title(f"{task}: AUC of r, useful segments (0.5: chance)", fontsize=10)
+    axis.legend(fontsize=8, loc="lower right")
+    axis.set_title(f"{task}: AUC of r at the start (dotted: chance)", fontsize=10)
 
 
 def main() -> None:
