@@ -13,7 +13,7 @@ def moved_ratios(earlier: dict[str, Any], results: dict[str, Any], tolerance: fl
     before, after = _ratios(earlier), _ratios(results)
     common = before.keys() & after.keys()
     if not common:
-        raise ValueError("The two runs have no ratio in common: run the same parts with the same --long.")
+        raise ValueError("The two runs have no ratio in common: run the same parts.")
     return [
         f"{' | '.join(key)}: {before[key]:.3f} before, {after[key]:.3f} now ({after[key] / before[key] - 1:+.0%})"
         for key in sorted(common)

@@ -9,8 +9,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from repro_trl.scoring import score_rows
 
-LENGTHS = (1024, 4096, 8192)
-LONG_LENGTHS = (16384, 32768)
+LENGTHS = (1024, 4096, 8192, 16384, 32768)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 

@@ -1,9 +1,8 @@
 """
 How much RePro costs, measured: scoring by each method, training steps, memory, and segment search, side by side.
 
-    python benchmarks/run.py                  # all parts, about half an hour on one CPU core
+    python benchmarks/run.py                  # all parts, about an hour on one CPU core
     python benchmarks/run.py --parts scoring step --repeats 5
-    python benchmarks/run.py --long           # longer completions as well
     python benchmarks/run.py --check benchmarks/results/cpu.json   # and say which ratios moved
 
 Needs the extra `plots`. Results go to benchmarks/results/<device>.json; docs/speed.md shows those of a CPU. Ratios
@@ -21,7 +20,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 import torch
 from check import moved_ratios
 from machine import DEVICE, describe
-from memory import LENGTHS, LONG_LENGTHS, measure_memory
+from memory import LENGTHS, measure_memory
 from picture import draw
 from scoring import CASES, LONG_CASES, measure_growth, measure_scoring
 from segments import measure_segments
@@ -29,7 +28,7 @@ from step import measure_steps
 
 RESULTS = Path(__file__).parent / "results"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "scoring.png"
-PARTS = ("segments", "memory", "growth", "step", "scoring")
+PARTS = ("segments", "memory", "growth", "step", "scoring", "long scoring")
 
 
 def main() -> int:
@@ -37,7 +36,6 @@ def main() -> int:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--repeats", type=int, default=3, help="counted runs of each; medians are reported")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--long", action="store_true", help="longer completions as well")
     parser.add_argument("--output", type=Path, default=RESULTS / f"{DEVICE.type}.json")
     parser.add_argument("--check", type=Path, help="earlier results whose ratios are compared with this run's")
     parser.add_argument("--tolerance", type=float, default=0.25, help="by which a ratio may differ, as a share of it")
@@ -67,12 +65,12 @@ def _measure(part: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
     if part == "segments":
         return measure_segments(arguments.repeats)
     if part == "memory":
-        return measure_memory(LENGTHS + (LONG_LENGTHS if arguments.long else ()))
+        return measure_memory(LENGTHS)
     if part == "growth":
         return measure_growth(arguments.repeats)
     if part == "step":
         return measure_steps("medium", 1024, (10, 30), arguments.repeats)
-    return measure_scoring(CASES + (LONG_CASES if arguments.long else []), arguments.repeats)
+    return measure_scoring(CASES if part == "scoring" else LONG_CASES, arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ CASES = [
     Case("small", 1, 4096, 10),
 ]
 LONG_CASES = [
-    Case("small", 1, 4096, 0),
-    Case("small", 1, 4096, 30),
-    *(Case("small", 1, 8192, k) for k in (0, 10, 30)),
+    Case("small", 2, 4096, 10),
+    Case("small", 2, 4096, 30),
+    Case("small", 2, 8192, 10),
 ]
 # What grows, and the cases that are run in turn and compared with the first of them.
 GROWTH = {

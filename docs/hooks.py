@@ -102,7 +102,7 @@ FILLERS: dict[str, Callable[[str], str]] = {
     "help": command_help,
     "all commands": all_commands,
 }
-_MARKER = re.compile(r"^<!-- fill: ([a-z ]+?)(?: of (\w+))? -->$", re.MULTILINE)
+_MARKER = re.compile(r"^<!-- fill: ([a-z ]+?)(?: of ([\w ]+))? -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:

@@ -9,6 +9,7 @@ from pocket import task as pocket_task
 from pocket.make import MODEL_DIR
 from tiny_models import tiny_model
 from tiny_tokenizers import byte_level_tokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
@@ -20,6 +21,7 @@ from repro_trl.evaluation.sampling import (
     TransformersSampler,
     eos_token_ids,
     load_sampler,
+    prompt_ids,
     prompt_text,
     sample_seed,
     sample_units,
@@ -143,6 +145,20 @@ def test_prompts_without_a_chat_template():
     assert prompt_text(tokenizer, messages) == "<|user|>\n1+1?\n<|assistant|>\n"
     tokenizer.chat_template = None
     assert prompt_text(tokenizer, messages) == "1+1?\n\n" and prompt_text(tokenizer, "as it is") == "as it is"
+
+
+def test_special_tokens_are_written_once():
+    tokenizer = byte_level_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<eos> $A", special_tokens=[("<eos>", tokenizer.eos_token_id)]
+    )
+    messages = [{"role": "user", "content": "1+1?"}]
+    # The template is taken to write what it needs.
+    assert tokenizer.eos_token_id not in prompt_ids(tokenizer, messages)
+    tokenizer.chat_template = None
+    ids = prompt_ids(tokenizer, messages)
+    assert ids[0] == tokenizer.eos_token_id and ids.count(tokenizer.eos_token_id) == 1
+    assert prompt_ids(tokenizer, "1+1?\n\n") == ids
 
 
 def test_a_tokenizer_without_padding_and_a_model_with_its_own_sampling(tmp_path):

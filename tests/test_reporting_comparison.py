@@ -1,8 +1,10 @@
+import io
 import math
 import random
 import re
 
 import pytest
+from rich.console import Console
 from tiny_run_folders import write_completions, write_run
 
 from repro_trl.cli import main
@@ -11,6 +13,7 @@ from repro_trl.reporting.arms import difference, estimate, t_quantile
 from repro_trl.reporting.charts import nice_ticks
 from repro_trl.reporting.flags import find_flags
 from repro_trl.reporting.metrics import HELD_OUT, TRAINING
+from repro_trl.reporting.table import print_comparison
 from repro_trl.thinking import BACKTRACK_PATTERNS
 
 ACCURACY, PROCESS, TOKENS = "rewards/accuracy/mean", "repro/process_reward/mean", "thinking_tokens"
@@ -274,6 +277,17 @@ def test_bad_arguments_are_told_on_one_line(arguments, message, capsys):
     assert main(["report", *arguments]) == 1
     printed = capsys.readouterr()
     assert re.search(message, printed.err) and printed.err.count("\n") == 1 and not printed.out
+
+
+@pytest.mark.parametrize(("width", "has_change"), [(160, True), (64, False)])
+def test_narrow_terminals_lose_no_figure(tmp_path, width, has_change):
+    values = {ACCURACY: [0.1, 0.123, 0.456], "backtracks": [1.0, 2.0, 3.0]}
+    paths = [write_run(tmp_path / str(a), values, settings={"repro_alpha": a, "seed": 1}) for a in (0.1, 0.2)]
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_comparison(compare(group_runs([read_run(path) for path in paths])), console)
+    printed = console.export_text()
+    assert ("change" in printed) == has_change and "…" not in printed
+    assert printed.count("0.456") == 2 and max(map(len, printed.splitlines())) <= width
 
 
 def test_kinds_of_backtrack_are_quantities(tmp_path):

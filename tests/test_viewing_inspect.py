@@ -72,9 +72,7 @@ def test_samples_for_the_embedded_problems_by_default(tmp_path):
         assert len(trace.tokens) == 40 if trace.truncated else trace.tokens[-1] == "<|im_end|>"
         assert len(trace.boundaries) >= 2
     assert len({trace.completion for trace in traces}) > 2
-    assert inspect(tmp_path, *options) == (0, traces)
     assert inspect(tmp_path, *options, PROBLEMS_FILE, PROBLEMS_FILE) == (0, traces), "the limit is one of all sources"
-    assert inspect(tmp_path, *options, "--seed", "1")[1] != traces
 
 
 def test_a_problem_typed_in(tmp_path):
@@ -166,7 +164,7 @@ def test_a_picture_of_one_prompt(tmp_path):
         write_picture(tmp_path / f"{count}.png", traces[:count])
     widths = [imread(tmp_path / f"{count}.png").shape[1] for count in (1, 6)]
     assert widths[1] == 4 * widths[0]
-    write_picture(tmp_path / "odd.png", [traces[-1], random_trace(rng, "0", 300, length=3000)])
+    write_picture(tmp_path / "odd.png", [traces[-1], random_trace(rng, "0", 80, length=300)])
     picture = imread(tmp_path / "1.png")[..., :3]
     red, blue = picture[..., 0], picture[..., 2]
     assert ((blue - red > 0.4).any()) or ((red - blue > 0.4).any()), "no segment is coloured"

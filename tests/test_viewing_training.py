@@ -39,7 +39,7 @@ def files(folder):
 
 
 def test_a_file_holds_the_rollouts_that_were_trained_on(tmp_path, dataset):
-    trainer = train(tmp_path, dataset, reward=accuracy_reward, repro_trace_steps=2, max_completion_length=64)
+    trainer = train(tmp_path, dataset, reward=accuracy_reward, repro_trace_steps=2, max_completion_length=48)
     assert files(tmp_path) == ["step_000000.jsonl", "step_000002.jsonl"]
     for step in (0, 2):
         traces = list(read_traces(tmp_path / "traces" / f"step_{step:06d}.jsonl"))
@@ -72,35 +72,34 @@ def test_a_file_holds_the_rollouts_that_were_trained_on(tmp_path, dataset):
 
 
 def test_traces_cost_no_model_call_and_change_nothing(tmp_path, dataset):
-    plain = train(tmp_path / "plain", dataset)
-    traced = train(tmp_path / "traced", dataset, repro_trace_steps=1, log_completions=True)
+    plain = train(tmp_path / "plain", dataset, max_steps=2)
+    traced = train(tmp_path / "traced", dataset, max_steps=2, repro_trace_steps=1, log_completions=True)
     assert losses(traced) == losses(plain) and any(losses(plain))
     assert traced.calls == plain.calls > 0
     assert not (tmp_path / "plain" / "traces").exists()
-    assert len(files(tmp_path / "traced")) == 3
+    assert len(files(tmp_path / "traced")) == 2
 
 
 def test_a_step_with_several_generation_batches_has_them_all(tmp_path, dataset):
     overrides = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "steps_per_generation": 1}
-    train(tmp_path, dataset, max_steps=2, repro_trace_steps=1, **overrides)
-    assert files(tmp_path) == ["step_000000.jsonl", "step_000001.jsonl"]
-    traces = list(read_traces(tmp_path / "traces" / "step_000001.jsonl"))
-    assert [trace.step for trace in traces] == [1] * 8
+    train(tmp_path, dataset, max_steps=1, repro_trace_steps=1, **overrides)
+    traces = list(read_traces(tmp_path / "traces" / "step_000000.jsonl"))
+    assert [trace.step for trace in traces] == [0] * 8
     assert len({trace.group for trace in traces}) == 2
 
 
 def test_a_resumed_run_leaves_the_files_of_the_uninterrupted_one(tmp_path, dataset):
-    # Rollouts of two steps each: at steps 0, 2, 4.
-    overrides = {"max_steps": 6, "repro_trace_steps": 4, "save_strategy": "steps", "save_steps": 3}
+    # Rollouts of two steps each, at steps 0 and 2; the second file is due at 2, and the run is resumed before it.
+    overrides = {"max_steps": 4, "repro_trace_steps": 2, "save_strategy": "steps", "save_steps": 1}
     overrides |= {"per_device_train_batch_size": 4, "steps_per_generation": 2}
     train(tmp_path, dataset, **overrides)
-    assert files(tmp_path) == ["step_000000.jsonl", "step_000004.jsonl"]
-    whole = (tmp_path / "traces" / "step_000004.jsonl").read_bytes()
+    assert files(tmp_path) == ["step_000000.jsonl", "step_000002.jsonl"]
+    whole = (tmp_path / "traces" / "step_000002.jsonl").read_bytes()
     for file in (tmp_path / "traces").iterdir():
         file.unlink()
-    train(tmp_path, dataset, resume=str(tmp_path / "checkpoint-3"), **overrides)
-    assert files(tmp_path) == ["step_000004.jsonl"]
-    assert (tmp_path / "traces" / "step_000004.jsonl").read_bytes() == whole
+    train(tmp_path, dataset, resume=str(tmp_path / "checkpoint-1"), **overrides)
+    assert files(tmp_path) == ["step_000002.jsonl"]
+    assert (tmp_path / "traces" / "step_000002.jsonl").read_bytes() == whole
 
 
 def test_the_process_view_is_printed_beside_the_table(tmp_path, dataset, capsys):

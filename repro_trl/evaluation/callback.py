@@ -12,6 +12,7 @@ from trl.models.utils import unwrap_model_for_generation
 from .figures import Figures, as_json, compute_figures
 from .records import Record, join
 from .sampling import Sampling, TransformersSampler, sample_units, work_units
+from .sandbox import usable_isolation
 from .tasks import Task, load_task
 from .verify import Verifier
 
@@ -35,6 +36,7 @@ class EvaluationCallback(TrainerCallback):
 
     Raises:
         TaskError: a task cannot be loaded.
+        SandboxError: there are programs to run, and no sandbox works here.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class EvaluationCallback(TrainerCallback):
         self.num_samples, self.verify_workers = num_samples, verify_workers
         with trainer.accelerator.main_process_first():
             self.tasks = [load_task(task, data_dir) if isinstance(task, str) else task for task in tasks]
+        if not all(task.votes for task in self.tasks):
+            usable_isolation()  # rather now than in the middle of the training
 
     def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
         logs: dict[str, float] = {}

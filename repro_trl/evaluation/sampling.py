@@ -85,8 +85,8 @@ class Sampler(Protocol):
 
     tokenizer: PreTrainedTokenizerBase
 
-    def generate(self, prompts: list[str], seeds: list[int], sampling: Sampling) -> list[Generation]:
-        """One completion for each prompt, drawn with the seed beside it."""
+    def generate(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Generation]:
+        """One completion for each prompt, given as token ids, drawn with the seed beside it."""
         ...
 
 
@@ -115,7 +115,7 @@ def sample_units(
     for unit in units:
         if all((problem.id, sample) in done for problem, sample in unit):
             continue
-        prompts = [prompt_text(sampler.tokenizer, problem.prompt) for problem, _ in unit]
+        prompts = [prompt_ids(sampler.tokenizer, problem.prompt) for problem, _ in unit]
         seeds = [sample_seed(sampling.seed, problem, sample) for problem, sample in unit]
         generations = sampler.generate(prompts, seeds, sampling)
         yield [
@@ -131,6 +131,12 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: list[dict[str, str]]
     if tokenizer.chat_template is None:
         return "\n\n".join(message["content"] for message in prompt) + "\n\n"
     return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+
+
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: list[dict[str, str]] | str) -> list[int]:
+    """Token ids of `prompt_text`. A chat template writes its special tokens itself; to plain text they are added."""
+    is_templated = not isinstance(prompt, str) and tokenizer.chat_template is not None
+    return tokenizer(prompt_text(tokenizer, prompt), add_special_tokens=not is_templated)["input_ids"]
 
 
 def _read(
@@ -157,10 +163,13 @@ class TransformersSampler:
         self.model, self.tokenizer = model, tokenizer
 
     @torch.no_grad()
-    def generate(self, prompts: list[str], seeds: list[int], sampling: Sampling) -> list[Generation]:
-        inputs = self.tokenizer(
-            prompts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
-        ).to(self.model.device)
+    def generate(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Generation]:
+        width = max(map(len, prompts))
+        input_ids = torch.full((len(prompts), width), self.tokenizer.pad_token_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, ids in enumerate(prompts):
+            input_ids[row, width - len(ids) :] = torch.tensor(ids)
+            attention_mask[row, width - len(ids) :] = 1
         eos_ids = eos_token_ids(self.model, self.tokenizer)
         config = GenerationConfig(
             do_sample=False,  # the draw is in the processor below
@@ -172,10 +181,15 @@ class TransformersSampler:
         draws = [SeededDraw(seeds, sampling)] if sampling.temperature else []
         was_training = self.model.training
         self.model.eval()
-        output = self.model.generate(**inputs, generation_config=config, logits_processor=LogitsProcessorList(draws))
+        output = self.model.generate(
+            input_ids=input_ids.to(self.model.device),
+            attention_mask=attention_mask.to(self.model.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList(draws),
+        )
         self.model.train(was_training)
         generations = []
-        for ids in output[:, inputs["input_ids"].shape[1] :].tolist():
+        for ids in output[:, width:].tolist():
             end = next((i for i, token in enumerate(ids) if token in eos_ids), None)
             generations.append(Generation(ids if end is None else ids[: end + 1], truncated=end is None))
         return generations
@@ -244,12 +258,11 @@ class VllmSampler:
         launcher = {"distributed_executor_backend": "external_launcher"} if processes > 1 else {}
         self.llm = LLM(model=model, revision=revision, dtype=dtype, **launcher)
 
-    def generate(self, prompts: list[str], seeds: list[int], sampling: Sampling) -> list[Generation]:
+    def generate(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Generation]:
         from vllm import SamplingParams
 
-        prompt_ids = self.tokenizer(prompts, add_special_tokens=False)["input_ids"]
         outputs = self.llm.generate(
-            [{"prompt_token_ids": ids} for ids in prompt_ids],
+            [{"prompt_token_ids": ids} for ids in prompts],
             [
                 SamplingParams(
                     temperature=sampling.temperature,

@@ -141,7 +141,7 @@ class Sandbox:
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "TZ") if name in os.environ}
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {"PATH": "/usr/bin:/bin", "HOME": "/scratch", "TMPDIR": "/scratch", "LANG": "C.UTF-8", **single, **kept}
+    return {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", **single, **kept}
 
 
 @functools.cache

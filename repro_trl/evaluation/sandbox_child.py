@@ -368,6 +368,8 @@ def run_program(request, folder, output_end, report_end):
         os.setsid()
         os.umask(0o077)
         os.chdir(folder)
+        os.environ["HOME"] = os.environ["TMPDIR"] = folder
+        tempfile.tempdir = None  # asked for before
         standard_input = tempfile.TemporaryFile(dir=folder)
         standard_input.write(request.get("input", "").encode())
         standard_input.seek(0)

@@ -22,7 +22,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
             console.print(Text(f"\nNo {phase} figures."))
             continue
         console.print()
-        console.print(_table(comparison, phase))
+        table = _table(comparison, phase)
+        # In a narrow terminal the column goes that the others make up for.
+        fits = console.measure(table, options=console.options.update(width=1000)).maximum <= console.width
+        console.print(table if fits else _table(comparison, phase, with_change=False))
         console.print(Text(phase_note(phase), style="dim"))
     if any(COMPLETIONS in row.sources for row in comparison.rows):
         console.print(Text(COMPLETIONS_NOTE, style="dim"))
@@ -31,16 +34,16 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     _print_findings(comparison, console)
 
 
-def _table(comparison: Comparison, phase: str) -> Table:
+def _table(comparison: Comparison, phase: str, with_change: bool = True) -> Table:
     many = len(comparison.arms) > 1
     title = Text(printable(phase), style="bold")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    table.add_column("", overflow="fold")
     table.add_column("arm", overflow="fold")
-    for name in ("start", "end", "change"):
-        table.add_column(name, justify="right")
+    for name in ("start", "end", "change") if with_change else ("start", "end"):
+        table.add_column(name, justify="right", overflow="fold")
     if many:
-        table.add_column(Text(f"end − {comparison.arms[0].name}"), justify="right")
+        table.add_column(Text(f"end − {comparison.arms[0].name}"), justify="right", overflow="fold")
     table.add_column("runs", justify="right")
     previous = None
     for row in (row for row in comparison.rows if row.phase == phase):
@@ -50,7 +53,7 @@ def _table(comparison: Comparison, phase: str) -> Table:
             row.arm.name,
             show_estimate(row.start, decimals),
             show_estimate(row.end, decimals),
-            show_estimate(row.change, decimals, signed=True),
+            *([show_estimate(row.change, decimals, signed=True)] if with_change else []),
             *([show_difference(row.difference, decimals)] if many else []),
             counted_runs(row).removesuffix("s").removesuffix(" run"),
         ]

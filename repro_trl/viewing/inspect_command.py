@@ -95,9 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _traces(arguments: argparse.Namespace) -> tuple[list[Trace], int]:
     """What to show, and how many rows were refused."""
     _check_arguments(arguments)
-    files = [Path(name) for name in arguments.source]
-    if files and all(file.is_file() and file.suffix != ".parquet" and is_trace_file(file) for file in files):
-        traces = [trace for file in files for trace in read_traces(file)]
+    if _are_trace_files(arguments.source):
+        traces = [trace for file in arguments.source for trace in read_traces(file)]
         return traces if arguments.limit is None else _first_prompts(traces, arguments.limit), 0
     if arguments.repro_answer_prefix is None:
         arguments.repro_answer_prefix = "" if arguments.model else ANSWER_PREFIX
@@ -126,11 +125,19 @@ def _check_arguments(arguments: argparse.Namespace) -> None:
         raise ValueError("--png needs matplotlib: pip install 'repro-trl[plots]'.")
 
 
+def _are_trace_files(sources: list[str]) -> bool:
+    files = [Path(name) for name in sources]
+    return bool(files) and all(f.is_file() and f.suffix != ".parquet" and is_trace_file(f) for f in files)
+
+
 def _title(arguments: argparse.Namespace) -> str:
-    names = [Path(name).name for name in arguments.source] or [
-        "typed in" if arguments.problem else "embedded problems"
-    ]
-    return f"{arguments.model or 'Embedded model'} on {', '.join(names)}"
+    names = [Path(name).name for name in arguments.source]
+    if len(names) > 2:
+        names = [f"{names[0]} … {names[-1]}"]
+    problems = ", ".join(names) or ("problems typed in" if arguments.problem else "embedded problems")
+    if _are_trace_files(arguments.source):
+        return f"Traces of {problems}"
+    return f"{arguments.model or 'Embedded model'} on {problems}"
 
 
 def _first_prompts(traces: list[Trace], limit: int) -> list[Trace]:
