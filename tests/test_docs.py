@@ -226,3 +226,12 @@ def test_every_metric_is_listed_and_no_other(tmp_path):
     assert listed_names(DOCS / "metrics.md") == own | columns | example
     script = (ROOT / "examples" / "common.py").read_text(encoding="utf-8")
     assert set(re.findall(r'log_metric\("(\w+)"', script)) == example
+
+
+def test_readme_lists_every_setting_with_its_default():
+    readme = (ROOT / "README.md").read_text()
+    for field in dataclasses.fields(ReproConfigMixin):
+        row = re.search(rf"^\| `{field.name}` \| (.+?) \|", readme, re.MULTILINE)
+        assert row, field.name
+        default = json.dumps(field.default) if isinstance(field.default, str) else repr(field.default)
+        assert row[1].strip("`").replace("\\boxed", "\\\\boxed").strip('"') == default.strip('"'), field.name

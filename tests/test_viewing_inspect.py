@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import pytest
 from matplotlib.image import imread
@@ -125,11 +126,17 @@ def test_trace_files_are_shown_as_they_are(tmp_path, monkeypatch):
 
 
 def test_bad_rows_are_named_and_the_rest_is_shown(tmp_path, capsys):
-    rows = [{"prompt": PROMPT, "completion": THOUGHTS[0], "solution": "75"}, {"prompt": 3}, {"completion": "a"}]
-    status, traces = inspect(tmp_path, write(tmp_path / "rows.jsonl", rows))
-    assert status == 1 and len(traces) == 1
+    rows = ["no object", {"prompt": 3}, {"prompt": PROMPT, "completion": THOUGHTS[0], "solution": "75"}]
+    rows += [{"completion": "a"}, {"prompt": [{"role": "user", "content": "?"}] * 2, "completion": "a", "answer": 1}]
+    template = "{% if messages|length > 1 %}{{ raise_exception('one only') }}{% endif %}{{ messages[0].content }}"
+    model = tmp_path / "model"
+    shutil.copytree(MODEL_DIR, model)
+    (model / "chat_template.jinja").write_text(template)
+    status, traces = inspect(tmp_path, write(tmp_path / "rows.jsonl", rows), "--model", model)
+    assert status == 1 and [trace.completion for trace in traces] == THOUGHTS[:1]
     errors = capsys.readouterr().err
-    assert "line 2: " in errors and "line 3: " in errors
+    assert [f"line {number}: " in errors for number in range(1, 6)] == [True, True, False, True, True]
+    assert "one only" in errors
 
 
 @pytest.mark.parametrize(

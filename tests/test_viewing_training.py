@@ -88,6 +88,25 @@ def test_a_step_with_several_generation_batches_has_them_all(tmp_path, dataset):
     assert len({trace.group for trace in traces}) == 2
 
 
+def test_masked_tokens_carry_no_advantage_and_masked_completions_are_shown(tmp_path, dataset):
+    trainer = train(
+        tmp_path, dataset, max_steps=1, repro_trace_steps=1, max_completion_length=32, mask_truncated_completions=True
+    )
+    rollout, _, _ = trainer.rollouts[0]
+    masked = ~rollout.batch["completion_mask"].bool().any(dim=1)
+    assert masked.any() and not masked.all(), "the completions are too much alike for this test to say anything"
+    for row, trace in enumerate(read_traces(tmp_path / "traces" / "step_000000.jsonl")):
+        assert trace.truncated == bool(masked[row])
+        assert trace.completion == trainer.processing_class.decode(
+            [
+                token
+                for token in rollout.batch["completion_ids"][row].tolist()
+                if token != trainer.processing_class.pad_token_id
+            ]
+        )
+        assert any(trace.advantages) == any(trace.total_advantages) == (not masked[row])
+
+
 def test_a_resumed_run_leaves_the_files_of_the_uninterrupted_one(tmp_path, dataset):
     # Rollouts of two steps each, at steps 0 and 2; the second file is due at 2, and the run is resumed before it.
     overrides = {"max_steps": 4, "repro_trace_steps": 2, "save_strategy": "steps", "save_steps": 1}

@@ -17,7 +17,18 @@ from tqdm import tqdm
 
 from ..embedded import ANSWER_PREFIX, PROBLEMS_FILE
 from .page import write_page
-from .rows import AnswerBook, Columns, Messages, Refusal, Row, check_row, groups, parse_line, prompt_text
+from .rows import (
+    AnswerBook,
+    Columns,
+    Messages,
+    Refusal,
+    Row,
+    check_row,
+    groups,
+    has_completions,
+    parse_line,
+    prompt_text,
+)
 from .score_command import add_row_arguments, columns_from_arguments
 from .scorer import CompletionScorer, add_scoring_arguments, scorer_from_arguments
 from .traces import Trace, is_trace_file, make_trace, read_traces, write_traces
@@ -104,8 +115,14 @@ def _traces(arguments: argparse.Namespace) -> tuple[list[Trace], int]:
     source = _Source(arguments)
     traces = []
     with tqdm(desc="inspect", unit=" prompts") as progress:
-        for number, (rows, as_user_message) in enumerate(source.groups(), start=1):
-            traces += _inspect(arguments, scorer, rows, as_user_message, number)
+        for number, (rows, is_problem, name) in enumerate(source.groups(), start=1):
+            prompt = _prompt(arguments, scorer, rows[0].prompt, is_problem)
+            problem = scorer.prompt_problem(prompt)
+            if problem:
+                for row in rows:
+                    source.refuse(Refusal(row.number, problem), name)
+                continue
+            traces += _inspect(arguments, scorer, prompt, rows, number)
             progress.update()
     return traces, source.refused
 
@@ -168,13 +185,13 @@ class _Source:
             records = self._rows(_read_file(arguments.answers_from), arguments.answers_from, Columns(), False, None)
             self._answers = AnswerBook(records)
 
-    def groups(self) -> Iterator[tuple[list[Row], bool]]:
-        """The rows of each prompt, and whether text prompts are problems, to be put to the model as a message."""
+    def groups(self) -> Iterator[tuple[list[Row], bool, str]]:
+        """The rows of each prompt, whether a text prompt is a problem to be put as a message, and the source."""
         for problem, answer in zip(self._arguments.problem, self._arguments.answer, strict=True):
             row = check_row(1, {"prompt": problem, "answer": answer}, Columns(), with_completions=False)
             if isinstance(row, Refusal):
                 raise ValueError(f"--problem {problem!r}: {row.reason}")
-            yield [row], True
+            yield [row], True, "--problem"
         names = self._arguments.source
         if not names and not self._arguments.problem:
             names = [str(PROBLEMS_FILE)]
@@ -186,16 +203,17 @@ class _Source:
                     break
                 if limit is not None and num_given + num_sampled > limit:
                     return
-                yield group, not given
+                yield group, not given, name
 
     def _groups_of(self, name: str) -> Iterator[tuple[list[Row], bool]]:
         """The rows of each prompt in one source, and whether they come with completions."""
         records = _read_file(Path(name)) if Path(name).suffix in _READERS else self._read_hub(name)
-        first = next(records, None)
-        if first is None:
+        # Some rows tell what the source is, for the first ones may be broken.
+        head = list(itertools.islice(records, 20))
+        if not head:
             raise ValueError(f"{name} holds no rows.")
-        given = not self._arguments.sample and self._has_completions(first[1])
-        rows = self._rows(itertools.chain([first], records), name, self._columns, given, self._answers)
+        given = not self._arguments.sample and any(has_completions(record, self._columns) for _, record in head)
+        rows = self._rows(itertools.chain(head, records), name, self._columns, given, self._answers)
         yield from ((group, given) for group in (groups(rows) if given else ([row] for row in rows)))
 
     def _rows(
@@ -211,30 +229,19 @@ class _Source:
             parse = parse_line if isinstance(record, bytes) else check_row
             row = parse(number, record, columns, **options)
             if isinstance(row, Refusal):
-                self.refused += 1
-                tqdm.write(f"{name}, {row}", file=sys.stderr)
+                self.refuse(row, name)
             elif row is not None:
                 yield row
 
-    def _has_completions(self, record: Any) -> bool:
-        if isinstance(record, bytes):
-            row = parse_line(1, record, self._columns, answers=_NoAnswers())
-        else:
-            row = check_row(1, record, self._columns, answers=_NoAnswers())
-        return isinstance(row, Row)
+    def refuse(self, refusal: Refusal, name: str | Path) -> None:
+        """Report a row that is left out."""
+        self.refused += 1
+        tqdm.write(f"{name}, {refusal}", file=sys.stderr)
 
     def _read_hub(self, name: str) -> Iterator[tuple[int, Any]]:
         if Path(name).suffix or Path(name).exists():
             raise ValueError(f"{name}: give a file that ends in {', '.join(_READERS)}, or a dataset on the Hub.")
         return enumerate(iter(load_dataset(name, split=self._arguments.split, streaming=True)), start=1)
-
-
-class _NoAnswers(AnswerBook):
-    def __init__(self) -> None:
-        super().__init__([])
-
-    def find(self, prompt: str | Messages) -> None:
-        return None
 
 
 def _read_lines(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -270,12 +277,9 @@ def _read_file(file: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _inspect(
-    arguments: argparse.Namespace, scorer: CompletionScorer, rows: list[Row], is_problem: bool, number: int
+    arguments: argparse.Namespace, scorer: CompletionScorer, prompt: str | Messages, rows: list[Row], number: int
 ) -> list[Trace]:
     """The completions of one prompt, given or sampled, as traces."""
-    prompt = rows[0].prompt
-    if isinstance(prompt, str) and (is_problem or arguments.as_user_message):
-        prompt = _ask(arguments, scorer, prompt, with_instruction=is_problem)
     prompt_ids = scorer.encode_prompt(prompt)
     if rows[0].completions:
         completions = [scorer.encode_completion(text) for row in rows for text in row.completions]
@@ -303,15 +307,18 @@ def _inspect(
     ]
 
 
-def _ask(
-    arguments: argparse.Namespace, scorer: CompletionScorer, problem: str, with_instruction: bool
+def _prompt(
+    arguments: argparse.Namespace, scorer: CompletionScorer, prompt: str | Messages, is_problem: bool
 ) -> str | Messages:
+    """A row's prompt as it is put to the model."""
+    if not isinstance(prompt, str) or not (is_problem or arguments.as_user_message):
+        return prompt
     instruction = ""
-    if with_instruction:
+    if is_problem:
         instruction = arguments.instruction
         if instruction is None:
             instruction = _INSTRUCTION if arguments.model else ""
-    text = f"{problem}\n\n{instruction}" if instruction else problem
+    text = f"{prompt}\n\n{instruction}" if instruction else prompt
     if scorer.tokenizer.chat_template is None:  # a base model continues plain text
         return f"{text}\n\n"
     return [{"role": "user", "content": text}]

@@ -132,6 +132,17 @@ def check_row(
     return Row(number, record, prompt, completions, has_list, answer)
 
 
+def has_completions(record: bytes | dict[str, Any], columns: Columns) -> bool:
+    """Whether a row, read or as a line of a file, has a column of completions."""
+    if isinstance(record, bytes):
+        try:
+            record = json.loads(record.decode("utf-8-sig"))
+        except (ValueError, RecursionError):
+            return False
+    names = [columns.completion] if columns.completion else COMPLETION_COLUMNS
+    return isinstance(record, dict) and any(name in record for name in names)
+
+
 def prompt_text(prompt: str | Messages) -> str:
     """A prompt as people read it: its text, or that of its messages, with their roles where there are several."""
     if isinstance(prompt, str):

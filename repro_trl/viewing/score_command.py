@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jinja2 import TemplateError
 from tqdm import tqdm
 
 from .rows import Columns, Refusal, Row, groups, parse_line
@@ -190,7 +189,7 @@ class _Reader:
             row = parse_line(number, line, self._columns)
             progress.update(len(line))
             if isinstance(row, Row):
-                problem = self._prompt_problem(row)
+                problem = self._scorer.prompt_problem(self._prompt(row))
                 row = Refusal(number, problem) if problem else row
             if isinstance(row, Refusal):
                 self.refused += 1
@@ -218,12 +217,6 @@ class _Reader:
         if self._as_user_message and isinstance(row.prompt, str):
             return [{"role": "user", "content": row.prompt}]
         return row.prompt
-
-    def _prompt_problem(self, row: Row) -> str | None:
-        try:
-            return None if self._scorer.encode_prompt(self._prompt(row)) else "its prompt has no tokens"
-        except (TemplateError, ValueError) as error:  # templates refuse roles in the wrong order, and so on
-            return f"its prompt does not fit the model's chat template ({error})"
 
 
 def _scores(result: ScoredGroup, index: int, length: int) -> dict[str, Any]:

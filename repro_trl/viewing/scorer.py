@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -121,6 +122,13 @@ class CompletionScorer:
         return self.tokenizer.apply_chat_template(
             prompt, add_generation_prompt=not goes_on, continue_final_message=goes_on, return_dict=True
         )["input_ids"]
+
+    def prompt_problem(self, prompt: str | list[dict[str, Any]]) -> str | None:
+        """Why a prompt cannot be put to the model; `None` where it can."""
+        try:
+            return None if self.encode_prompt(prompt) else "its prompt has no tokens"
+        except (TemplateError, ValueError) as error:  # templates refuse roles in the wrong order, and so on
+            return f"its prompt does not fit the model's chat template ({error})"
 
     def encode_completion(self, completion: str) -> list[int]:
         """Token ids of a completion's text."""

@@ -1,5 +1,6 @@
 """What training shows of its rollouts: a trace file every so many steps, and the process view beside TRL's table."""
 
+import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ class TraceRecorder:
                 wanted = trainer.num_completions_to_print
                 num_shown = _SHOWN_BY_DEFAULT if wanted is None else wanted
         count = len(rollout.examples) if file_due else min(num_shown, len(rollout.examples))
+        # Tokens that the policy did not write carry no advantage (METHOD §5).
+        scored = dataclasses.replace(scored, advantages=scored.advantages * rollout.policy_mask)
         traces = [self._trace(rollout, scored, total, answers[row], row) for row in range(count)]
         self._newest = traces[:num_shown]
         if file_due:
@@ -94,7 +97,9 @@ class TraceRecorder:
     def _trace(self, rollout: Rollout, scored: ScoredRollouts, total: Tensor, answer: str | None, row: int) -> Trace:
         trainer, batch = self._trainer, rollout.batch
         tokenizer = trainer._tokenizer
-        ids = batch["completion_ids"][row][batch["completion_mask"][row].bool()].tolist()
+        ids, mask = batch["completion_ids"][row], batch["completion_mask"][row].bool()
+        # TRL masks truncated completions as a whole, if it is told to: what they say is still worth seeing.
+        ids = (ids[mask] if mask.any() else ids[ids != tokenizer.pad_token_id]).tolist()
         total_advantages = torch.where(rollout.policy_mask[row], total[row], 0.0)[: len(ids)]
         rewards = floats(rollout.rewards_per_func[row])
         step = trainer.state.global_step
