@@ -145,7 +145,8 @@ def objective(
         rows.append(ScoringRow(index=index, starts=starts, end=end, answer=answer, last_answer=closing))
     num_boundaries = min(top_k, max(map(len, sample.starts))) + 2
     with torch.no_grad():
-        return score_rows(model, sample.batch, rows, top_k, num_boundaries)
+        boundaries, mask, values, _ = score_rows(model, sample.batch, rows, top_k, num_boundaries)
+    return boundaries, mask, values
 
 
 class _Settings(ReproConfigMixin):
