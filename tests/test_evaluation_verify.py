@@ -1,9 +1,13 @@
 """Verdicts: against recorded ones, on hostile programs, with helpers that are killed, in threads."""
 
 import json
+import os
+import sys
 import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from repro_trl.evaluation.completions import choice_letter, math_vote, program
@@ -104,6 +108,29 @@ def test_a_verifier_that_dies_is_counted():
         assert next(verifier.verify(problems, [sample("\\boxed{5}")])).outcome == "right"
         verifier._math_workers[0]._process.kill()
         assert next(verifier.verify(problems, [sample("\\boxed{5}")])).outcome == "failure"
+
+
+@pytest.mark.slow
+def test_an_endless_comparison_ends_with_the_process_that_asked(tmp_path):
+    script = tmp_path / "ask.py"
+    script.write_text(
+        "from repro_trl.evaluation.records import Sample\n"
+        "from repro_trl.evaluation.rows import MathTarget, Problem\n"
+        "from repro_trl.evaluation.verify import Verifier\n"
+        "text = r'\\boxed{9999999^{9999999}}'\n"
+        "with Verifier(math_seconds=600) as verifier:\n"
+        "    sample = Sample('0', 0, text, 1, 1, 1, 0, False)\n"
+        "    list(verifier.verify({'0': Problem('0', '', MathTarget('5'))}, [sample]))\n"
+    )
+    root = Path(__file__).parents[1]
+    asking = psutil.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": str(root)})
+    while not asking.children() or sum(asking.children()[0].cpu_times()[:2]) < 5:
+        assert asking.is_running() and asking.status() != psutil.STATUS_ZOMBIE
+        time.sleep(0.2)
+    (worker,) = asking.children()
+    asking.kill()
+    asking.wait()
+    assert not psutil.wait_procs([worker], timeout=10)[1]
 
 
 def test_verification_off_the_main_thread():

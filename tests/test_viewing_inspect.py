@@ -146,6 +146,7 @@ def test_bad_rows_are_named_and_the_rest_is_shown(tmp_path, capsys):
         (["rows.txt"], "rows.txt"),
         (["empty.jsonl"], "no rows"),
         (["broken.parquet"], "broken.parquet"),
+        (["--answers_from", "rows.txt"], "rows.txt"),
         (["--problem", "1+1"], "--answer"),
         (["--num_generations", "0"], "--num_generations"),
         (["--top_p", "0"], "--top_p"),

@@ -5,19 +5,24 @@ math-verify's own time limits are signals, which turn a timeout into "not equal"
 always outside the main thread, and the process that started this one keeps the time.
 """
 
+import ctypes
 import json
 import resource
+import signal
 import sys
 import threading
 import types
 from pathlib import Path
 
 _MEMORY = 4 << 30  # bytes of address space
+_PR_SET_PDEATHSIG = 1
 
 
 def serve() -> None:
     """Answer requests until there are no more. Nothing but answers may reach standard output."""
     answers, sys.stdout = sys.stdout, sys.stderr
+    # Whoever asked may be killed in the middle of an endless comparison.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # A tower of powers can ask for more memory than there is before its time is over.
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     # The packages themselves import the trainers, which takes many seconds; two of their modules are needed.

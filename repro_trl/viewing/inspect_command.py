@@ -88,17 +88,19 @@ def run(arguments: argparse.Namespace) -> int:
         if not traces:
             hint = " Give ground truths with --answers_from where the file has none." if refused else ""
             raise ValueError(f"there is nothing to show: {refused} rows were refused.{hint}")
+        prompts = len(_by_prompt(traces))
+        if arguments.png and arguments.png_prompt > prompts:
+            raise ValueError(f"--png_prompt {arguments.png_prompt}: there are only {prompts} prompts.")
         write_page(arguments.output, traces, arguments.title or _title(arguments))
         if arguments.traces:
             write_traces(arguments.traces, traces)
         if arguments.png:
             from .picture import write_picture  # matplotlib takes a second to import, and is optional
 
-            write_picture(arguments.png, _one_prompt(traces, arguments.png_prompt))
+            write_picture(arguments.png, _by_prompt(traces)[arguments.png_prompt - 1])
     except (ValueError, OSError) as error:
         print(f"repro-trl inspect: {error}", file=sys.stderr)
         return 2
-    prompts = sum(1 for _ in itertools.groupby(traces, key=lambda trace: (trace.group, trace.prompt)))
     print(f"{len(traces)} completions of {prompts} prompts in {arguments.output}.")
     return 1 if refused else 0
 
@@ -108,7 +110,7 @@ def _traces(arguments: argparse.Namespace) -> tuple[list[Trace], int]:
     _check_arguments(arguments)
     if _are_trace_files(arguments.source):
         traces = [trace for file in arguments.source for trace in read_traces(file)]
-        return traces if arguments.limit is None else _first_prompts(traces, arguments.limit), 0
+        return [trace for members in _by_prompt(traces)[: arguments.limit] for trace in members], 0
     if arguments.repro_answer_prefix is None:
         arguments.repro_answer_prefix = "" if arguments.model else ANSWER_PREFIX
     scorer = scorer_from_arguments(arguments)
@@ -157,16 +159,9 @@ def _title(arguments: argparse.Namespace) -> str:
     return f"{arguments.model or 'Embedded model'} on {problems}"
 
 
-def _first_prompts(traces: list[Trace], limit: int) -> list[Trace]:
-    by_prompt = itertools.groupby(traces, key=lambda trace: (trace.group, trace.prompt))
-    return [trace for _, members in itertools.islice(by_prompt, limit) for trace in members]
-
-
-def _one_prompt(traces: list[Trace], number: int) -> list[Trace]:
-    by_prompt = [list(members) for _, members in itertools.groupby(traces, key=lambda t: (t.group, t.prompt))]
-    if number > len(by_prompt):
-        raise ValueError(f"--png_prompt {number}: there are only {len(by_prompt)} prompts.")
-    return by_prompt[number - 1]
+def _by_prompt(traces: list[Trace]) -> list[list[Trace]]:
+    """Traces that follow each other and belong to one prompt, as the page groups them."""
+    return [list(members) for _, members in itertools.groupby(traces, key=lambda trace: (trace.group, trace.prompt))]
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -270,6 +265,8 @@ _READERS = {".jsonl": _read_lines, ".json": _read_json, ".parquet": _read_parque
 def _read_file(file: Path) -> Iterator[tuple[int, Any]]:
     if not file.is_file():
         raise ValueError(f"{file}: there is no such file.")
+    if file.suffix not in _READERS:
+        raise ValueError(f"{file}: give a file that ends in {', '.join(_READERS)}.")
     return _READERS[file.suffix](file)
 
 
