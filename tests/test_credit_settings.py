@@ -19,8 +19,8 @@ def policy(tmp_path_factory):
 
 
 class RecordingTrainer(ReproGRPOTrainer):
-    def _score(self, rollout, rows):
-        scored = super()._score(rollout, rows)
+    def _reward(self, rollout, scores):
+        scored = super()._reward(rollout, scores)
         self.scored, self.groups = scored, rollout.groups
         return scored
 
