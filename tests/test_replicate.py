@@ -160,6 +160,7 @@ def test_a_cell_again_gives_the_same(algorithm, arm):
     assert found[0] == found[-1]
 
 
+@pytest.mark.slow
 def test_arms_of_a_seed_share_start_and_problems():
     curves = [run_cell(Cell("digits", "grpo", arm, 3), steps=1)["curve"][0] for arm in ("plain", "repro")]
     shared = ("accuracy", "thinking_tokens", "backtracks")

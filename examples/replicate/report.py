@@ -386,6 +386,19 @@ def claims_table(results: Results) -> str:
     known("r of useful segments is above that of others (recipe)", "recipe", "useful")
     known("the same, inner segments only", "recipe", "inner")
 
+    def knows_more(claim: str, name: str) -> None:
+        verdicts, figures = [], []
+        for task in TASKS:
+            ours, theirs = (dict(enumerate(start_aucs(results, task, form, name))) for form in ("recipe", "repro"))
+            change = paired(ours, theirs)
+            verdicts.append(verdict_better(change, 0.05))
+            if change is not None:
+                figures.append(f"{task} {number(change, 'accuracy', True)} ({verdicts[-1]})")
+        rows.append([claim, f"**{all_of(verdicts)}**" if figures else NOT_RUN, "; ".join(figures)])
+
+    knows_more("r of the recipe knows more than that of the paper's form (AUC)", "useful")
+    knows_more("the same, inner segments only (AUC)", "inner")
+
     def nearer(claim: str, arm: str, other: str) -> None:
         verdicts, figures = [], []
         for task in TASKS:
