@@ -50,9 +50,10 @@ def main() -> int:
         results[part] = {**describe(), "repeats": arguments.repeats, "rows": _measure(part, arguments)}
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(results, indent=1) + "\n")
-    if "scoring" in results:
+    rows = [row for part in ("scoring", "long scoring") for row in results.get(part, {"rows": []})["rows"]]
+    if rows:
         committed = arguments.output == RESULTS / "cpu.json"
-        draw(results["scoring"], PICTURE if committed else arguments.output.with_suffix(".png"))
+        draw(rows, PICTURE if committed else arguments.output.with_suffix(".png"))
     print(f"\nResults: {arguments.output}")
     if earlier is None:
         return 0

@@ -166,7 +166,7 @@ function listItem(trace, place) {
       "div",
       { class: "facts" },
       element("span", {}, `${trace.length} tokens`),
-      element("span", {}, `${trace.backtracks} backtracks`),
+      element("span", {}, `${trace.backtracks} ${trace.backtracks === 1 ? "backtrack" : "backtracks"}`),
       element("span", {}, `Σr ${number(trace.reward, 2, true)}`),
     ),
   );

@@ -88,7 +88,7 @@ def _colour(reward: float) -> str:
 def _draw_title(axes: Axes, trace: Trace) -> None:
     verdict = {True: "right", False: "wrong", None: "not judged"}[trace.correct]
     given = "no boxed answer" if trace.given_answer is None else f"answer {_shortened(trace.given_answer, 32)}"
-    facts = f"{len(trace.tokens)} tokens, {trace.backtracks} backtracks"
+    facts = f"{len(trace.tokens)} tokens, {trace.backtracks} backtrack{'' if trace.backtracks == 1 else 's'}"
     for text, above, style in (
         (f"{verdict} · {given}", 20, {"fontsize": 10, "fontweight": "bold", "color": _INK}),
         (facts, 6, {"fontsize": 8, "color": _SOFT}),

@@ -23,7 +23,8 @@ def print_traces(traces: Sequence[Trace], title: str, console: Console | None = 
 
 def _panel(trace: Trace, largest: float) -> Panel:
     verdict = {True: "right", False: "wrong", None: "not judged"}[trace.correct]
-    title = f"{verdict} · {trace.thinking_tokens} thinking tokens · {trace.backtracks} backtracks"
+    plural = "" if trace.backtracks == 1 else "s"
+    title = f"{verdict} · {trace.thinking_tokens} thinking tokens · {trace.backtracks} backtrack{plural}"
     parts = []
     if trace.objective:
         curve = f"J {sparkline(trace.objective)} {trace.objective[0]:.2f} → {trace.objective[-1]:.2f} nats per token"
