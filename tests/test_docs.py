@@ -28,6 +28,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # Shell commands that need no remark on their page: what makes them unfit for a test, and why.
 REASONS = {
     "Qwen/": "needs the Hub",
+    "eval --model outputs/qwen3": "needs the Hub",
     "vllm": "needs a GPU",
     "srun": "needs two nodes with GPUs",
     "examples/replicate": "trains for hours",
