@@ -18,6 +18,7 @@ from repro_trl.viewing.traces import Trace, read_traces, write_traces
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 By = pytest.importorskip("selenium.webdriver.common.by").By
+StaleElementReferenceException = pytest.importorskip("selenium.common").StaleElementReferenceException
 Keys = webdriver.Keys
 
 HOSTILE = [
@@ -78,6 +79,16 @@ def show(chromium, tmp_path):
 
 def find(parent, selector):
     return parent.find_element(By.CSS_SELECTOR, selector)
+
+
+def click(browser, selector):
+    """Click what may be drawn anew meanwhile, as the rows of the list are when its size changes."""
+    for _ in range(20):
+        try:
+            return find(browser, selector).click()
+        except StaleElementReferenceException:
+            time.sleep(0.1)
+    find(browser, selector).click()
 
 
 def find_all(parent, selector):
@@ -391,7 +402,7 @@ def test_a_phone_folds_the_list_and_fits(show, traces):
     assert not find(browser, "#list").is_displayed()
     find(browser, "#fold").click()
     assert find(browser, "#list").is_displayed()
-    find(browser, "#item-3").click()
+    click(browser, "#item-3")
     assert not find(browser, "#list").is_displayed()
     assert columns(browser, 1)[0].rect["width"] <= 390
 
@@ -512,5 +523,5 @@ def test_hundreds_of_long_traces_load_in_three_seconds_and_scroll(show):
     assert tokens >= len(many[0].tokens)
     assert items < 40, "the list draws only what is seen"
     assert shown_items(browser)[-1] == 499
-    find(browser, "#item-499").click()
+    click(browser, "#item-499")
     assert len(find_all(find(browser, "article.chosen"), ".t")) == len(many[499].tokens)
