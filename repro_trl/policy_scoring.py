@@ -19,6 +19,8 @@ from .branch_attention import unsupported_reason, unwrap
 from .hook import Rollout
 from .images import score_rows_with_images
 from .scoring import (
+    TOLERANCE_16_BIT,
+    TOLERANCE_32_BIT,
     AnswerTokens,
     ScoringRow,
     evaluation_mode,
@@ -30,9 +32,6 @@ from .scoring import (
 )
 
 logger = logging.get_logger(__name__)
-
-# Largest |ΔJ| / (1 + |J|) between both methods that counts as rounding, for models computed in 32 and in 16 bits.
-_TOLERANCE_32_BIT, _TOLERANCE_16_BIT = 1e-3, 5e-2
 
 
 @dataclass
@@ -202,7 +201,7 @@ class PolicyScoring:
         local = torch.tensor([difference if rows else 0.0], device=batch["completion_ids"].device)
         difference = self.accelerator.gather(local).max().item()
         half = self.accelerator.mixed_precision in {"fp16", "bf16"} or unwrap(self.model).dtype.itemsize < 4
-        if difference > (_TOLERANCE_16_BIT if half else _TOLERANCE_32_BIT):
+        if difference > (TOLERANCE_16_BIT if half else TOLERANCE_32_BIT):
             self._repro_method = "replay"
             self._warn_of_replay(f"on this model 'shared' differs from it by {difference:.2g} nats per token")
         self._is_method_proven = True

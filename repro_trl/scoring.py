@@ -14,6 +14,9 @@ from .boundaries import select_boundaries
 from .branch_attention import unwrap
 from .objective import PrefixPass, branch_pass, prefix_pass, replay
 
+# Largest result of `method_difference` that counts as rounding, for models computed in 32 and in 16 bits.
+TOLERANCE_32_BIT, TOLERANCE_16_BIT = 1e-3, 5e-2
+
 
 @dataclass
 class AnswerTokens:

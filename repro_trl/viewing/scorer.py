@@ -19,8 +19,11 @@ from ..boundaries import find_segment_starts
 from ..branch_attention import unsupported_reason
 from ..config import ReproConfigMixin
 from ..embedded import MODEL_DIR
+from ..policy_scoring import CompletionScores
 from ..process_reward import magnitude_score, process_rewards, scores, stability_score
 from ..scoring import (
+    TOLERANCE_16_BIT,
+    TOLERANCE_32_BIT,
     AnswerTokens,
     ScoringRow,
     encode_answer,
@@ -36,8 +39,6 @@ logger = logging.get_logger(__name__)
 
 # Settings that mean nothing without a training run.
 _TRAINING_SETTINGS = {"repro_alpha", "repro_answer_column", "repro_trace_steps"}
-# Largest |ΔJ| / (1 + |J|) between both methods that counts as rounding, for models computed in 32 and in 16 bits.
-_TOLERANCE_32_BIT, _TOLERANCE_16_BIT = 1e-3, 5e-2
 
 NO_ANSWER = "no ground truth"
 EMPTY = "empty completion"
@@ -209,7 +210,7 @@ class CompletionScorer:
         difference = method_difference(
             self.model, batch, row, self.settings.repro_top_k, num_boundaries, self.temperature
         )
-        tolerance = _TOLERANCE_16_BIT if self.model.dtype.itemsize < 4 else _TOLERANCE_32_BIT
+        tolerance = TOLERANCE_16_BIT if self.model.dtype.itemsize < 4 else TOLERANCE_32_BIT
         if difference <= tolerance:
             return None
         return f"on this model 'shared' differs from it by {difference:.2g} nats per token"
@@ -245,20 +246,16 @@ class CompletionScorer:
         count, length = batch["completion_ids"].shape
         device = batch["completion_ids"].device
         num_boundaries = min(settings.repro_top_k, max((len(row.starts) for row in rows), default=0)) + 2
-        boundaries = torch.zeros(count, num_boundaries, dtype=torch.long, device=device)
-        mask = torch.zeros(count, num_boundaries, dtype=torch.bool, device=device)
-        objective = torch.zeros(count, num_boundaries, device=device)
-        entropies = torch.zeros(count, num_boundaries, device=device)
+        found = CompletionScores.empty((count, num_boundaries), {}, device)
         for first in range(0, len(rows), self.batch_size):
             part = rows[first : first + self.batch_size]
             with masked_attention(self.model):
                 results = score_rows(
                     self.model, batch, part, settings.repro_top_k, num_boundaries, self.temperature, self._method
                 )
-            index = torch.tensor([row.index for row in part], device=device)
-            for target, result in zip((boundaries, mask, objective, entropies), results, strict=True):
-                target[index] = result
+            found.put(part, results, list(range(len(part))))
 
+        boundaries, mask, objective = found.boundaries, found.boundary_mask, found.objective
         mask &= objective.masked_fill(~mask, 0.0).isfinite().all(dim=1, keepdim=True)
         objective = objective.masked_fill(~mask, 0.0)
         weight, ema_weight = settings.repro_stability_weight, settings.repro_ema_weight
@@ -269,7 +266,7 @@ class CompletionScorer:
         return ScoredRollouts(
             boundaries=boundaries,
             boundary_mask=mask,
-            entropies=entropies,
+            entropies=found.entropies,
             objective=objective,
             magnitude=magnitude_score(objective, mask),
             stability=stability_score(objective, mask, ema_weight),
