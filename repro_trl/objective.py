@@ -355,18 +355,34 @@ def _at_rows(
 
 def _log_probs(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """(R, V) logits, (R,) token ids → (R,) float32 log-probabilities."""
-    log_probs = []
-    for chunk, target in zip(_chunks(logits), targets.to(logits.device).split(_chunk_rows(logits)), strict=True):
-        scaled = chunk.float() / temperature
-        log_probs.append(scaled.gather(-1, target[:, None]).squeeze(-1) - scaled.logsumexp(-1))
-    return torch.cat(log_probs)
+    parts = zip(_chunks(logits), targets.to(logits.device).split(_chunk_rows(logits)), strict=True)
+    return torch.cat(
+        [
+            -nn.functional.cross_entropy(_scaled(chunk, temperature), target, reduction="none")
+            for chunk, target in parts
+        ]
+    )
 
 
 def _entropies(logits: Tensor, temperature: float) -> Tensor:
-    """(R, V) logits → (R,) float32, nats."""
-    return torch.cat(
-        [torch.special.entr((chunk.float() / temperature).softmax(-1)).sum(-1) for chunk in _chunks(logits)]
-    )
+    """
+    (R, V) logits → (R,) float32, nats.
+
+    H = Σ p (m − x) − log max p, m the largest logit: two fused passes, where −Σ p log p takes a logarithm per token.
+    """
+    entropies = []
+    for chunk in _chunks(logits):
+        scaled = _scaled(chunk, temperature)
+        probabilities = scaled.softmax(-1)
+        # A forbidden token, logit −∞, adds nothing; below −200 no probability is left in float32.
+        below_largest = (scaled - scaled.amax(-1, keepdim=True)).clamp_(min=-200.0)
+        entropies.append(-torch.linalg.vecdot(probabilities, below_largest) - probabilities.amax(-1).log())
+    return torch.cat(entropies)
+
+
+def _scaled(logits: Tensor, temperature: float) -> Tensor:
+    logits = logits.float()
+    return logits if temperature == 1.0 else logits / temperature
 
 
 def _chunk_rows(logits: Tensor) -> int:

@@ -1,5 +1,6 @@
 """The proxy objective: the shared way and replay against an oracle that scores one unpadded row at a time."""
 
+import math
 from contextlib import contextmanager
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from repro_trl import objective as objective_module
 from repro_trl.objective import (
     METHODS,
     answer_log_probs,
@@ -229,6 +231,30 @@ def test_entropies(architecture, attention, keep_cache):
     torch.testing.assert_close(prefix.entropies, expected, **TOLERANCE)
     assert prefix.entropies.dtype == torch.float32
     assert expected[position_mask].std() > 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_reduced_logits(monkeypatch, dtype, temperature):
+    monkeypatch.setattr(objective_module, "_CHUNK_ELEMENTS", 3 * 50)  # several chunks, the last one shorter
+    logits = (5 * torch.randn(10, 50)).to(dtype)
+    logits[1] += 1e3  # far from 0
+    logits[2, 1:] = -1e30  # certain
+    logits[3, ::2] = -math.inf  # forbidden tokens
+    logits[4] = 0.0
+    targets = torch.randint(50, (10,))
+    targets[2], targets[3] = 0, 1
+    before = logits.clone()
+    exact = torch.distributions.Categorical(logits=logits.double() / temperature)
+    entropies = torch.special.entr(exact.probs).sum(-1)
+    torch.testing.assert_close(
+        objective_module._entropies(logits, temperature).double(), entropies, atol=1e-4, rtol=1e-5
+    )
+    log_probs = objective_module._log_probs(logits, targets, temperature)
+    torch.testing.assert_close(log_probs.double(), exact.log_prob(targets), atol=1e-4, rtol=1e-5)
+    assert torch.equal(logits, before)
+    logits[5, 0] = math.nan  # is not hidden
+    assert objective_module._entropies(logits, temperature).isnan().nonzero().flatten().tolist() == [5]
 
 
 def test_a_prefix_with_entropies_serves_several_branch_passes():
