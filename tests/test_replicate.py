@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 from pocket.make import MODEL_DIR
-from replicate import arms, measure, sampler
+from replicate import arms, instruments, measure, sampler
 from replicate.cell import Cell, run_cell
 from replicate.tasks import TASKS
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
@@ -129,6 +129,19 @@ def test_discounted_credit_lies_between_both_kinds(model, tokenizer, sample):
         assert discounted[row, start].item() == pytest.approx(credit, abs=1e-4)
 
 
+def test_potential_credit_is_the_objective_at_a_segments_start(model, tokenizer, sample):
+    _, mask, values = scored = measure.objective(model, tokenizer, sample, "</think>\n\n", arms.ALL_STARTS)
+    advantages = measure.credit("recipe potential", scored, sample).advantages
+    is_start = mask[:, 1:]  # of the segment that ends at each boundary
+    mean = values[:, :-1][is_start].mean()
+    for row in range(len(values)):
+        starts = scored[0][row][mask[row]].tolist()[:-1]
+        ends = scored[0][row][mask[row]].tolist()[1:]
+        for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            expected = (mean - values[row, index]).expand(end - start)
+            torch.testing.assert_close(advantages[row, start:end], expected, atol=1e-4, rtol=1e-4)
+
+
 def test_perfect_rewards_have_perfect_auc(sample):
     values = torch.zeros(sample.batch["completion_ids"].shape)
     for segment in sample.segments:
@@ -136,6 +149,16 @@ def test_perfect_rewards_have_perfect_auc(sample):
     assert measure.segment_auc(values, sample) == {"useful": 1.0, "inner": 1.0, "step": 1.0}
     assert measure.segment_auc(-values, sample) == {"useful": 0.0, "inner": 0.0, "step": 0.0}
     assert measure.segment_auc(0 * values, sample) == {"useful": 0.5, "inner": 0.5, "step": 0.5}
+
+
+def test_gradients_of_thought_and_answer_make_the_whole(model, tokenizer, sample):
+    totals = instruments.total_advantages(model, tokenizer, sample, ("recipe",))
+    parts = instruments.split_gradients(model, sample, totals)
+    assert parts.keys() == {"outcome", "recipe", "labels", "labels shuffled", "answer"}
+    whole = instruments.gradients(model, sample, totals)
+    for name, vector in whole.items():
+        torch.testing.assert_close(parts[name] + parts["answer"], vector, atol=1e-5, rtol=1e-3)
+    assert torch.cosine_similarity(whole["outcome"], whole["recipe"], dim=0) < 0.99
 
 
 def test_evaluation_is_reproducible_and_leaves_no_trace(model, tokenizer):

@@ -6,7 +6,7 @@ import random
 import statistics
 
 import pytest
-from replicate import grid, records, report
+from replicate import grid, records, report, tuning
 from replicate.cell import Cell
 from replicate.intervals import Interval, all_of, interval, paired, verdict_better, verdict_equal
 from replicate.measure import auc
@@ -151,6 +151,27 @@ def test_controls_decide_about_credit():
 def test_the_page_is_what_the_raw_results_give():
     page = report.PAGE.read_text()
     assert report.fill(page, report.Results(records.read(records.CELLS_FILE))) == page
+
+
+def test_settings_are_those_that_the_tuning_cells_choose():
+    assert tuning.chosen(records.read(records.CELLS_FILE)) == tuning.settings_in_use()
+
+
+def test_tuning_takes_the_best_over_its_seeds():
+    made = []
+    for cell in grid.tuning():
+        (name, value), *_ = cell.overrides.items()
+        # 3e-4 wins on one seed, and 1.5e-4 by more on the other; alpha 0.3 wins over both tasks, though not on digits.
+        accuracy = {1.5e-4: (0.5, 0.9), 3e-4: (0.6, 0.7), 6e-4: (0.1, 0.1)}.get(value, (0.5, 0.5))[cell.seed % 2]
+        if name == "repro_alpha" and cell.arm == "recipe":
+            accuracy = {("digits", 0.1): 0.8, ("digits", 0.3): 0.7, ("search", 0.3): 0.6}.get((cell.task, value), 0.3)
+        tokens = {0.1: 40, 0.25: 31, 0.5: 20}[value] if name == "length_penalty" else 30
+        record = made_up(cell.task, cell.algorithm, cell.arm, cell.seed, accuracy, tokens)
+        made.append(record | {"overrides": cell.overrides})
+    found = tuning.chosen(made)
+    assert found.keys() == tuning.settings_in_use().keys()
+    for name, value in found.items():
+        assert value == (0.3 if "alpha" in name else 0.25 if "length" in name else 1.5e-4), name
 
 
 def test_a_page_without_markers_is_refused():

@@ -30,7 +30,7 @@ ALL_STARTS = 1000
 """A `repro_top_k` beyond the segments of any completion."""
 
 PAPER = {"repro_alpha": 0.1, "repro_top_k": 2}
-"""The paper's form at the size of these tasks: k below the number of segments; alpha from an earlier trial."""
+"""The paper's form and alpha, at the size of these tasks: k below the number of segments."""
 
 RECIPE = {
     "repro_alpha": 0.1,
@@ -77,7 +77,7 @@ ALGORITHMS = {
     ),
 }
 
-LEARNING_RATES = (3e-4, 6e-4)
+LEARNING_RATES = (1.5e-4, 3e-4, 6e-4)
 """What the plain algorithms were tuned over."""
 
 
@@ -108,6 +108,25 @@ class ObjectiveDifferences:
 
     def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
         return objective.diff(dim=1).masked_fill(~boundary_mask[:, 1:], 0.0)
+
+
+class PotentialShaping:
+    """Potential-based shaping with J as the potential, 0 at the end of the thought: r_j = J_j − J_{j−1}, and the last
+    −J_{T−1}. Summed to the end, a segment's credit is −J at its start, which its own tokens cannot change: what is
+    best under the outcome stays best. What remains of J is a baseline that differs from segment to segment; its mean
+    over the batch is taken off.
+    """
+
+    def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
+        mask = boundary_mask[:, 1:]
+        is_last = mask & (mask.long().cumsum(dim=1) == mask.sum(dim=1, keepdim=True))
+        return (objective[:, 1:].masked_fill(is_last, 0.0) - objective[:, :-1]).masked_fill(~mask, 0.0)
+
+    def _token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
+        rewards = normalized.masked_fill(~segment_mask, 0.0)
+        credit = rewards.flip(1).cumsum(1).flip(1)
+        credit = credit - credit[segment_mask].mean().nan_to_num()
+        return segment_credit(credit, segment_mask, ends, length)
 
 
 class DiscountedRewardToGo:
@@ -172,9 +191,9 @@ ARMS = {
     # one change each from the recipe
     "recipe to go": Arm(RECIPE | {"repro_credit": "to_go"}),
     "recipe center index": Arm(RECIPE | {"repro_center": "index"}),
-    "recipe alpha 0.3": Arm(RECIPE | {"repro_alpha": 0.3}),
     "recipe J differences": Arm(RECIPE, ObjectiveDifferences),
     "recipe discounted": Arm(RECIPE, DiscountedRewardToGo),
+    "recipe potential": Arm(RECIPE | {"repro_scale": "none"}, PotentialShaping),
 }
 
 

@@ -1,13 +1,13 @@
 """Which cells the study has, in the order in which they are run: what the conclusions need first comes first."""
 
-from .arms import ALGORITHMS, ARMS, LEARNING_RATES
+from .arms import ALGORITHMS, ARMS, LEARNING_RATES, PAPER
 from .cell import Cell
 from .tasks import TASKS
 
 SEEDS = range(5)
 ABLATION_SEEDS = range(3)
-TUNING_SEEDS = (100,)
-LENGTH_PENALTIES = (0.25, 0.5, 1.0)
+TUNING_SEEDS = (100, 101)
+LENGTH_PENALTIES = (0.1, 0.25, 0.5)
 ALPHAS = (0.1, 0.3, 1.0)
 
 CONTROLS = ("recipe", "shuffled", "constants", "recipe shuffled", "recipe constants", "length")
@@ -49,28 +49,22 @@ def ablations() -> list[Cell]:
 
 
 def tuning() -> list[Cell]:
-    """Learning rate of each plain algorithm, alpha, weight of the length penalty, on seeds that nothing else uses."""
-    rates = [
-        Cell(task, algorithm, "plain", seed, {"learning_rate": rate})
+    """Learning rate of each plain algorithm, alpha of the recipe, weight of the length penalty (`tuning.py`), on seeds
+    that nothing else uses.
+    """
+    grpo = [
+        *(("recipe", {"repro_alpha": alpha}) for alpha in ALPHAS),
+        *(("length", {"length_penalty": penalty}) for penalty in LENGTH_PENALTIES),
+        ("repro", {"repro_alpha": PAPER["repro_alpha"]}),  # how long its thoughts are, for the penalty
+    ]
+    tried = [(algorithm, "plain", {"learning_rate": rate}) for algorithm in ALGORITHMS for rate in LEARNING_RATES]
+    tried += [("grpo", *arm) for arm in grpo]
+    return [
+        Cell(task, algorithm, arm, seed, overrides)
+        for algorithm, arm, overrides in tried
         for task in TASKS
         for seed in TUNING_SEEDS
-        for algorithm in ALGORITHMS
-        for rate in LEARNING_RATES
     ]
-    penalties = [
-        Cell(task, "grpo", "length", seed, {"length_penalty": penalty})
-        for task in TASKS
-        for seed in TUNING_SEEDS
-        for penalty in LENGTH_PENALTIES
-    ]
-    alphas = [
-        Cell(task, "grpo", arm, seed, {"repro_alpha": alpha})
-        for task in TASKS
-        for seed in TUNING_SEEDS
-        for arm in ("repro", "recipe")
-        for alpha in ALPHAS
-    ]
-    return rates + alphas + penalties
 
 
 PARTS = {

@@ -5,7 +5,8 @@ Training curves are blunt: they move when anything does. These two ask directly 
 - AUC of r, and of the total token advantage, for useful segments against all others, for every arm.
 - Cosine of the gradient of one small batch, under an arm's total advantage, with the gradient of a large independent
   batch under the outcome advantage alone, which is where a policy gradient without noise would point. An arm whose
-  credit is real is nearer to it than its shuffled control; labels of the segments give the ceiling.
+  credit is real is nearer to it than its shuffled control; labels of the segments give the ceiling. The same for the
+  tokens of the thoughts alone, which are all that RePro touches.
 """
 
 from typing import Any
@@ -25,10 +26,12 @@ COMPARED = (
     *("repro", "shuffled", "constants", "prefix", "baseline magnitude", "center index", "k all"),
     *("credit segment, k 2", "credit segment, k all", "w 0", "w 0.5", "w 1", "scale none"),
     *("recipe", "recipe shuffled", "recipe to go", "recipe center index", "recipe J differences", "recipe discounted"),
+    "recipe potential",
 )
 GRADIENTS = (
     *("repro", "shuffled", "prefix", "baseline magnitude", "center index", "credit segment, k all"),
     *("recipe", "recipe shuffled", "recipe to go", "recipe center index", "recipe J differences", "recipe discounted"),
+    "recipe potential",
 )
 LARGE_PROBLEMS, SMALL_BATCHES, SMALL_PROBLEMS, NUM_GENERATIONS = 64, 6, 4, 8
 
@@ -40,16 +43,29 @@ def measure_start(model: nn.Module, tokenizer: Any, task_name: str, seed: int) -
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         large = draw(model, tokenizer, task, seed, LARGE_PROBLEMS, NUM_GENERATIONS, held_out=False)
-        target = gradients(model, large, {"outcome": large.outcome_advantages.unsqueeze(1).expand(_shape(large))})
+        target = split_gradients(
+            model, large, {"outcome": large.outcome_advantages.unsqueeze(1).expand(_shape(large))}
+        )
         cosines: dict[str, list[float]] = {}
+        thought_cosines: dict[str, list[float]] = {}
         for index in range(SMALL_BATCHES):
             small = draw(model, tokenizer, task, 100_000 + 100 * seed + index, SMALL_PROBLEMS, NUM_GENERATIONS, False)
-            found = gradients(model, small, total_advantages(model, tokenizer, small, GRADIENTS))
-            for name, vector in found.items():
-                cosine = torch.cosine_similarity(vector, target["outcome"], dim=0).item()
-                cosines.setdefault(name, []).append(round(cosine, 5))
+            found = split_gradients(model, small, total_advantages(model, tokenizer, small, GRADIENTS))
+            answer = found.pop("answer")
+            for name, thought in found.items():
+                whole = _cosine(thought + answer, target["outcome"] + target["answer"])
+                cosines.setdefault(name, []).append(whole)
+                thought_cosines.setdefault(name, []).append(_cosine(thought, target["outcome"]))
         sample = draw(model, tokenizer, task, 200_000 + seed, 24, NUM_GENERATIONS, held_out=True)
-        return {"cosines": cosines, "auc": all_aucs(model, tokenizer, sample)}
+        return {
+            "cosines": cosines,
+            "thought cosines": thought_cosines,
+            "auc": all_aucs(model, tokenizer, sample),
+        }
+
+
+def _cosine(one: Tensor, other: Tensor) -> float:
+    return round(torch.cosine_similarity(one, other, dim=0).item(), 5)
 
 
 def _shape(sample: Sample) -> torch.Size:
@@ -105,6 +121,15 @@ def all_aucs(model: nn.Module, tokenizer: Any, sample: Sample) -> dict[str, Any]
         if rewards is not None:
             result[name]["r"] = segment_auc(rewards, sample)
     return result
+
+
+def split_gradients(model: nn.Module, sample: Sample, totals: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Policy gradients through the tokens of the thought, for each kind of total advantage; and, under "answer",
+    through those after it, where all kinds are the outcome's.
+    """
+    thought = torch.arange(_shape(sample)[1]) < torch.tensor(sample.ends).unsqueeze(1)
+    advantages = {name: total.masked_fill(~thought, 0.0) for name, total in totals.items()}
+    return gradients(model, sample, advantages | {"answer": totals["outcome"].masked_fill(thought, 0.0)})
 
 
 def gradients(model: nn.Module, sample: Sample, advantages: dict[str, Tensor], rows: int = 64) -> dict[str, Tensor]:

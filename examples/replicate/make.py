@@ -20,8 +20,8 @@ from .search import CHECKS, DEAD_END, FILLERS, RESTART, SIZE, TraceStyle, make_t
 
 MODEL_DIR = Path(__file__).parent / "model"
 SEED = 0
-CLEAN_STEPS = 600
-OVERTHINKING_STEPS = 1000
+CLEAN_STEPS = 500
+OVERTHINKING_STEPS = 900
 BATCH_SIZE = 64
 LEARNING_RATE = 3e-3
 
@@ -30,12 +30,12 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE, so that every text decodes to itself; the words and signs of the task are one token each."""
     tokenizer = Tokenizer(models.BPE())
     phrases = "|".join(text.replace(".", r"\.") for text in (DEAD_END, *CHECKS, *FILLERS, RESTART))
-    words = Regex(rf"\n\n|\\boxed\{{|{phrases}|Turn | into |\. Moves: |\d\d| [abc] |: |.|\n")
+    words = Regex(rf"\n\n|\\boxed\{{|{phrases}|Turn | into |\. Moves: |\d\d| [ab] |: |.|\n")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
-    texts = ["Turn ", " into ", ". Moves: ", "\n\n\\boxed{", " a ", " b ", " c ", ": ", *FILLERS, *CHECKS, RESTART]
+    texts = ["Turn ", " into ", ". Moves: ", "\n\n\\boxed{", " a ", " b ", ": ", *FILLERS, *CHECKS, RESTART]
     texts += [DEAD_END, *(f"{number:02}" for number in range(SIZE))]
     trainer = trainers.BpeTrainer(
         vocab_size=1024,
@@ -110,8 +110,8 @@ def warm_up(
     clean_steps: int = CLEAN_STEPS,
     overthinking_steps: int = OVERTHINKING_STEPS,
 ) -> None:
-    """Supervised learning on fresh traces: first faultless ones, from which the moves are learned quickly, then the
-    overthinking mix that the starting policy is to imitate.
+    """Supervised learning on fresh traces: first faultless searches, from which the moves are learned quickly, then
+    the overthinking mix that the starting policy is to imitate.
     """
     rng = random.Random(SEED)
     steps = clean_steps + overthinking_steps

@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 sys.path[0] = str(ROOT / "examples")
 
 from replicate import records  # noqa: E402
+from replicate.arms import ALGORITHMS as ALGORITHM_SETTINGS  # noqa: E402
+from replicate.arms import ARMS  # noqa: E402
 from replicate.grid import ABLATION_SEEDS, CONTROLS, PARTS, SEEDS  # noqa: E402
 from replicate.intervals import (  # noqa: E402
     UNCLEAR,
@@ -49,6 +51,7 @@ BETTER = {"accuracy": 1, "learning": 1, "thinking_tokens": -1, "backtracks": -1,
 MARGINS = {"accuracy": 0.02, "learning": 0.02, "thinking_tokens": 1.0, "backtracks": 0.1, "objective_gain": 0.05}
 """The least difference that would matter."""
 
+TUNED = ("accuracy", "thinking_tokens", "backtracks")
 NOT_RUN = "not run"
 
 Values = dict[int, float]  # by seed
@@ -273,12 +276,12 @@ def start_aucs(results: Results, task: str, form: str, name: str) -> list[float]
     return [value for value in found if value is not None]
 
 
-def cosine_values(results: Results, task: str) -> dict[str, Values]:
-    """Mean cosine over the small batches of each seed, by arm."""
+def cosine_values(results: Results, task: str, part: str = "cosines") -> dict[str, Values]:
+    """Mean cosine over the small batches of each seed, by arm. `part`: "cosines" or "thought cosines"."""
     found: dict[str, Values] = defaultdict(dict)
     for (name, algorithm, _, seed), record in results.cells.items():
         if (name, algorithm) == (task, "instruments"):
-            for arm, values in record["cosines"].items():
+            for arm, values in record[part].items():
                 found[arm][seed] = sum(values) / len(values)
     return found
 
@@ -289,25 +292,39 @@ SHUFFLED_OF = {"repro": "shuffled", "recipe": "recipe shuffled", "labels": "labe
 def cosine_table(results: Results) -> str:
     rows = []
     for task in TASKS:
-        found = cosine_values(results, task)
-        for arm, values in found.items():
-            change = paired(values, found["outcome"]) if arm != "outcome" else None
-            shuffled = paired(values, found[SHUFFLED_OF[arm]]) if arm in SHUFFLED_OF else None
-            cells = [number(mean_of(values), "accuracy")]
-            cells += [number(x, "accuracy", True) if x else "" for x in (change, shuffled)]
+        whole, thought = (cosine_values(results, task, part) for part in ("cosines", "thought cosines"))
+        for arm in whole:
+            cells = []
+            for found in (whole, thought):
+                change = paired(found[arm], found["outcome"]) if arm != "outcome" else None
+                shuffled = paired(found[arm], found[SHUFFLED_OF[arm]]) if arm in SHUFFLED_OF else None
+                cells += [number(mean_of(found[arm]), "accuracy")]
+                cells += [number(x, "accuracy", True) if x else "" for x in (change, shuffled)]
             rows.append([task, arm, *cells])
-    return table(["task", "arm", "cosine", "less outcome alone", "less its shuffled control"], rows)
+    less = ["less outcome alone", "less its shuffled control"]
+    return table(["task", "arm", "cosine", *less, "thoughts alone: cosine", *less], rows)
 
 
 def tuning_table(results: Results) -> str:
-    rows = []
+    """Means over the tuning seeds; what `arms.py` took is bold."""
+    found: dict[tuple[str, str, str, str, float], list[dict[str, Any]]] = defaultdict(list)
     for record in results.records:
-        if record["overrides"]:
+        for name, value in record["overrides"].items():
             last = list(record["evaluations"].values())[-1]
-            setting = ", ".join(f"{name} = {value}" for name, value in record["overrides"].items())
-            figures = [f"{last[name]:.{DIGITS[name]}f}" for name in ("accuracy", "thinking_tokens", "backtracks")]
-            rows.append([record["task"], record["algorithm"], record["arm"], setting, *figures])
-    return table(["task", "algorithm", "arm", "setting", "accuracy", "thinking tokens", "backtracks"], rows)
+            found[record["algorithm"], record["arm"], name, record["task"], value].append(last)
+    rows = []
+    for (algorithm, arm, name, task, value), last in sorted(found.items()):
+        used = {
+            "learning_rate": ALGORITHM_SETTINGS[algorithm].learning_rate[task],
+            "length_penalty": ARMS[arm].length_penalty.get(task),
+            "repro_alpha": (ARMS[arm].settings or {}).get("repro_alpha"),
+        }[name]
+        setting = f"{name} = {value:g}"
+        means = [interval([one[measure] for one in last]).mean for measure in TUNED]
+        figures = [f"{mean:.{DIGITS[measure]}f}" for mean, measure in zip(means, TUNED, strict=True)]
+        rows.append([task, algorithm, arm, f"**{setting}**" if value == used else setting, str(len(last)), *figures])
+    head = ["task", "algorithm", "arm", "setting", "seeds", *(MEASURES[measure] for measure in TUNED)]
+    return table(head, rows)
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts

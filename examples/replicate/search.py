@@ -1,15 +1,16 @@
 r"""The search task: three moves on a dial that lead from one number to another, found by trying.
 
-    prompt      Turn 12 into 30. Moves: 3.
-    thought     12 a 19⏎⏎ 19 b 38⏎⏎ 38: dead end, back to 12⏎⏎ 12 c 1⏎⏎ Wait, check 12 c: 1⏎⏎ …   (⏎⏎: a blank line)
-    answer      </think>⏎⏎ \boxed{cab}
+    prompt      Turn 12 into 64. Moves: 3.
+    thought     12 a 19⏎⏎ 19 a 26⏎⏎ 26 b 78⏎⏎ 78: dead end, go back to 26⏎⏎ 26 a 33⏎⏎ Wait, check 26 a: 33⏎⏎ …
+    answer      </think>⏎⏎ \boxed{aba}                                                      (⏎⏎: a blank line)
 
-The dial has the numbers 00 to 59; move a adds 7, b doubles, c takes 11 away. Only problems with exactly one solution
-are posed. Which move leads on has to be foreseen or found out: whoever turns wrong ends at a number that is not the
-goal, and has to go back. Every right move settles one letter of the answer.
+The dial has the numbers 00 to 99; move a adds 7, b triples. From the starts that are used no number is
+reached in two ways. Nobody knows beforehand which move leads on: whoever ends at a number that is not the goal goes
+back to the last place where something is left to try. Every right move settles one letter of the answer.
 
-Traces overthink on purpose: moves tried blindly, slips in a move's result, checks that mend some of them, fillers,
-restarts. `label_segments` says for each segment, whoever wrote it, what it did.
+Traces are such a search, depth first, each move chosen blindly among those left. They overthink on purpose: slips in a
+move's result, checks that mend some of them, fillers, restarts, thoughts broken off. `label_segments` says for each
+segment, whoever wrote it, what it did.
 """
 
 import functools
@@ -17,15 +18,14 @@ import hashlib
 import itertools
 import random
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 DELIMITER = "\n\n"
 THINK_END = "</think>"
-SIZE, LENGTH = 60, 3
-MOVES = {"a": lambda n: (n + 7) % SIZE, "b": lambda n: 2 * n % SIZE, "c": lambda n: (n - 11) % SIZE}
+SIZE, LENGTH = 100, 3
+MOVES = {"a": lambda n: (n + 7) % SIZE, "b": lambda n: 3 * n % SIZE}
 
 Label = Literal["step", "wrong", "dead end", "fix", "recheck", "filler", "restart"]
 USEFUL: frozenset[Label] = frozenset({"step", "fix"})
@@ -36,8 +36,11 @@ CHECKS = ("Wait, check ", "Let me check ")
 RESTART = "No, start over."
 DEAD_END = ": dead end, go back to "
 
-_MOVE = re.compile(r"(\d\d) ([abc]) (\d\d)")
-_CHECK = re.compile(r"check (\d\d) ([abc]): (\d\d)")
+LONGEST = 24
+"""Segments after which a trace ends, found or not."""
+
+_MOVE = re.compile(r"(\d\d) ([ab]) (\d\d)")
+_CHECK = re.compile(r"check (\d\d) ([ab]): (\d\d)")
 _BACK = re.compile(r"go back to (\d\d)")
 
 
@@ -67,20 +70,16 @@ class TraceStyle:
     """
 
     clean: float = 0.15
-    """The whole trace makes the right moves, and holds nothing else but slips."""
+    """The whole trace is the search itself, and holds nothing else but slips."""
     clean_slip: float = 0.1
     """A move of a clean trace has a wrong result."""
     slip: float = 0.15
     """The same in an overthinking trace."""
-    blind: float = 0.4
-    """A move of an overthinking trace is taken at random among those not tried yet from the same place."""
-    notice: float = 0.6
-    """A wrong turn is given up after each move, before its end."""
     check_wrong: float = 0.75
     """A move with a wrong result is checked, and put right."""
-    check_right: float = 0.25
+    check_right: float = 0.2
     """Any other move is checked."""
-    filler: float = 0.12
+    filler: float = 0.1
     """A filler follows a move."""
     restart: float = 0.05
     """Everything is done again after a move; at most once a trace."""
@@ -98,12 +97,14 @@ def turn(start: int, moves: str) -> int:
 
 @functools.cache
 def all_problems() -> tuple[Problem, ...]:
-    """Every start and goal with exactly one solution."""
+    """From every start to every number three moves away, where no number can be reached in two ways."""
+    ways = ["".join(moves) for count in range(LENGTH + 1) for moves in itertools.product(MOVES, repeat=count)]
     found = []
     for start in range(SIZE):
-        ways = [(turn(start, "".join(moves)), "".join(moves)) for moves in itertools.product(MOVES, repeat=LENGTH)]
-        count = Counter(goal for goal, _ in ways)
-        found += [Problem(start, goal, moves) for goal, moves in ways if count[goal] == 1]
+        numbers = [turn(start, moves) for moves in ways]
+        if len(set(numbers)) == len(numbers):
+            whole = zip(numbers, ways, strict=True)
+            found += [Problem(start, goal, moves) for goal, moves in whole if len(moves) == LENGTH]
     return tuple(found)
 
 
@@ -133,9 +134,8 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
         segments.append(text + DELIMITER)
         made.append(moves)
 
-    while len(segments) < 20 and not (len(moves) == LENGTH and numbers[-1] == problem.goal):
-        off = not problem.answer.startswith(moves)
-        if len(moves) == LENGTH or (off and rng.random() < style.notice):
+    while len(segments) < LONGEST and not (len(moves) == LENGTH and numbers[-1] == problem.goal):
+        if len(moves) == LENGTH:
             # Back to the last place from which something has not been tried.
             here, moves = numbers[-1], moves[:-1]
             while moves and all(moves + move in tried for move in MOVES):
@@ -145,10 +145,7 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
             numbers = numbers[: len(moves) + 1]
             write(f"{here:02}{DEAD_END}{numbers[-1]:02}")
             continue
-        right = problem.answer[len(moves)]
-        open_moves = [move for move in MOVES if moves + move not in tried] or list(MOVES)
-        is_blind = off or (not clean and rng.random() < style.blind) or right not in open_moves
-        move = rng.choice(open_moves) if is_blind else right
+        move = rng.choice([move for move in MOVES if moves + move not in tried])
         before, result = numbers[-1], MOVES[move](numbers[-1])
         slipped = rng.random() < (style.clean_slip if clean else style.slip)
         claim = rng.choice([number for number in range(SIZE) if number != result]) if slipped else result
@@ -157,8 +154,6 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
         numbers.append(claim)
         write(f"{before:02} {move} {claim:02}")
         if clean:
-            if len(moves) == LENGTH:
-                break
             continue
         if rng.random() < (style.check_wrong if slipped else style.check_right):
             numbers[-1] = result
@@ -167,6 +162,7 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
             write(rng.choice(FILLERS))
         if not restarted and len(moves) < LENGTH and rng.random() < style.restart:
             restarted, moves, numbers = True, "", [problem.start]
+            tried.clear()
             write(RESTART)
 
     think_end = THINK_END + DELIMITER
@@ -174,7 +170,7 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
         cut = rng.randrange(len(segments))
         segments, moves = segments[:cut], made[cut - 1] if cut else ""
         think_end = rng.choice(("", think_end))
-    moves += "".join(rng.choice("abc") for _ in range(LENGTH - len(moves)))
+    moves += "".join(rng.choice("ab") for _ in range(LENGTH - len(moves)))
     return segments, f"{think_end}\\boxed{{{moves}}}"
 
 

@@ -32,8 +32,7 @@ class Task:
     Attributes:
         model_dir: the warmed-up policy that every run starts from.
         max_completion_length: tokens.
-        problems: endless problems for a seed, of the training or the held-out part. On the search task both parts are
-            the warm-up's problems: what is held out there is the sample, not the problem.
+        problems: endless problems for a seed, of the training or the held-out part, which share none.
         label_segments: what each segment of a thought did.
         useful: the labels of segments that bring the thought nearer to the answer.
         plain_step, wrong_step: labels of a right and of a wrong step, for the narrower comparison.
@@ -72,16 +71,10 @@ def _digits_problems(seed: int, held_out: bool) -> Iterator[pocket_task.Problem]
     return (problem for problem in pocket_task.problems(seed, held_out) if len(problem.items) == NUM_SUMS)
 
 
-def _search_problems(seed: int, held_out: bool) -> Iterator[search.Problem]:
-    # There are few search problems, and a policy this small knows those of its warm-up rather than the dial: both
-    # parts are drawn from them.
-    return search.problems(seed, held_out=False)
-
-
 TASKS = {
     task.name: task
     for task in (
         Task("digits", POCKET_MODEL_DIR, 80, _digits_problems, pocket_task.label_segments, frozenset({"step", "fix"})),
-        Task("search", SEARCH_MODEL_DIR, 80, _search_problems, search.label_segments, search.USEFUL),
+        Task("search", SEARCH_MODEL_DIR, 112, search.problems, search.label_segments, search.USEFUL),
     )
 }
