@@ -77,7 +77,7 @@ ALGORITHMS = {
     ),
 }
 
-LEARNING_RATES = (1.5e-4, 3e-4, 6e-4)
+LEARNING_RATES = (7.5e-5, 1.5e-4, 3e-4, 6e-4)
 """What the plain algorithms were tuned over."""
 
 

@@ -19,8 +19,8 @@ from .measure import DELIMITER, THINK_END, evaluate
 from .tasks import TASKS, Task, dataset
 from .trace import trace_start
 
-STEPS = 10
-PROMPTS_PER_STEP = 4
+STEPS = 16
+PROMPTS_PER_STEP = 8
 NUM_GENERATIONS = 8
 FOLLOWED = ("plain", "repro", "recipe")
 """Arms of GRPO whose rewards are measured in both forms; others in one."""

@@ -229,20 +229,21 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     seed: int,
-    num_problems: int = 16,
+    num_problems: int = 48,
     num_generations: int = 8,
+    num_scored: int = 16,
     forms: tuple[str, ...] = ("recipe",),
 ) -> dict[str, Any]:
-    """Behaviour on held-out problems, gain of J, and AUC of r and of the total advantage in the `forms` given, "repro"
-    and "recipe", of which the latter measures J. One seed, one result; the caller's random state and the model's mode
-    stay as they were.
+    """Behaviour on `num_problems` held-out problems; on completions of the first `num_scored` of them gain of J, and AUC
+    of r and of the total advantage in the `forms` given, "repro" and "recipe", of which the latter measures J. One
+    seed, one result; the caller's random state and the model's mode stay as they were.
     """
     was_training = model.training
     model.eval()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        sample = draw(model, tokenizer, task, seed, num_problems, num_generations)
-        result: dict[str, Any] = behaviour(sample)
+        result: dict[str, Any] = behaviour(draw(model, tokenizer, task, seed, num_problems, num_generations))
+        sample = draw(model, tokenizer, task, seed, num_scored, num_generations)
         outcome = sample.outcome_advantages.unsqueeze(1)
         for arm in forms:
             settings = ARMS[arm].settings
