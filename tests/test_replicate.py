@@ -161,6 +161,17 @@ def test_gradients_of_thought_and_answer_make_the_whole(model, tokenizer, sample
     assert torch.cosine_similarity(whole["outcome"], whole["recipe"], dim=0) < 0.99
 
 
+def test_what_labels_lead_to_sums_to_the_cosine(model, tokenizer, sample):
+    process = instruments.process_advantages(model, tokenizer, sample, ("recipe",))["recipe"][1]
+    gradient = instruments.gradients(model, sample, {"process": process})["process"]
+    target = torch.randn(len(gradient))
+    led = instruments.leads(model, tokenizer, sample, "recipe", target)
+    assert led.keys() == DIGITS.labels | {"end of the thought"}
+    cosine = torch.cosine_similarity(gradient, target, dim=0).item()
+    assert sum(led.values()) == pytest.approx(cosine, abs=1e-4)
+    assert led["restart"] == 0 or any(segment.label == "restart" for segment in sample.segments)
+
+
 def test_evaluation_is_reproducible_and_leaves_no_trace(model, tokenizer):
     torch.manual_seed(5)
     before = torch.get_rng_state()

@@ -6,7 +6,7 @@ Training curves are blunt: they move when anything does. These two ask directly 
 - Cosine of the gradient of one small batch, under an arm's total advantage, with the gradient of a large independent
   batch under the outcome advantage alone, which is where a policy gradient without noise would point. An arm whose
   credit is real is nearer to it than its shuffled control; labels of the segments give the ceiling. The same for the
-  tokens of the thoughts alone, which are all that RePro touches.
+  tokens of the thoughts alone, which are all that RePro touches; and what the segments of each label add to it.
 """
 
 from typing import Any
@@ -48,6 +48,7 @@ def measure_start(model: nn.Module, tokenizer: Any, task_name: str, seed: int) -
         )
         cosines: dict[str, list[float]] = {}
         thought_cosines: dict[str, list[float]] = {}
+        led: dict[str, list[float]] = {}
         for index in range(SMALL_BATCHES):
             small = draw(model, tokenizer, task, 100_000 + 100 * seed + index, SMALL_PROBLEMS, NUM_GENERATIONS, False)
             found = split_gradients(model, small, total_advantages(model, tokenizer, small, GRADIENTS))
@@ -56,10 +57,13 @@ def measure_start(model: nn.Module, tokenizer: Any, task_name: str, seed: int) -
                 whole = _cosine(thought + answer, target["outcome"] + target["answer"])
                 cosines.setdefault(name, []).append(whole)
                 thought_cosines.setdefault(name, []).append(_cosine(thought, target["outcome"]))
+            for label, share in leads(model, tokenizer, small, "recipe", target["outcome"]).items():
+                led.setdefault(label, []).append(share)
         sample = draw(model, tokenizer, task, 200_000 + seed, 24, NUM_GENERATIONS, held_out=True)
         return {
             "cosines": cosines,
             "thought cosines": thought_cosines,
+            "leads": led,
             "auc": all_aucs(model, tokenizer, sample),
         }
 
@@ -130,6 +134,25 @@ def split_gradients(model: nn.Module, sample: Sample, totals: dict[str, Tensor])
     thought = torch.arange(_shape(sample)[1]) < torch.tensor(sample.ends).unsqueeze(1)
     advantages = {name: total.masked_fill(~thought, 0.0) for name, total in totals.items()}
     return gradients(model, sample, advantages | {"answer": totals["outcome"].masked_fill(thought, 0.0)})
+
+
+def leads(model: nn.Module, tokenizer: Any, sample: Sample, arm: str, target: Tensor) -> dict[str, float]:
+    """What the segments of each label add to the cosine of `target` with the gradient of Ã alone, without the outcome.
+
+    "end of the thought": tokens of the thought after the last segment. The values sum to that cosine.
+    """
+    _, process = process_advantages(model, tokenizer, sample, (arm,))[arm]
+    masks = {label: torch.zeros(process.shape, dtype=torch.bool) for label in sorted(sample.task.labels)}
+    rest = torch.ones(process.shape, dtype=torch.bool)
+    for segment in sample.segments:
+        masks[segment.label][segment.row, segment.start : segment.end] = True
+        rest[segment.row, segment.start : segment.end] = False
+    parts = gradients(
+        model, sample, {name: process * mask for name, mask in (masks | {"end of the thought": rest}).items()}
+    )
+    whole = torch.stack(list(parts.values())).sum(dim=0)
+    scale = (whole.norm() * target.norm()).clamp(min=1e-12)
+    return {name: round((part @ target / scale).item(), 5) for name, part in parts.items()}
 
 
 def gradients(model: nn.Module, sample: Sample, advantages: dict[str, Tensor], rows: int = 64) -> dict[str, Tensor]:

@@ -234,9 +234,9 @@ def evaluate(
     num_scored: int = 16,
     forms: tuple[str, ...] = ("recipe",),
 ) -> dict[str, Any]:
-    """Behaviour on `num_problems` held-out problems; on completions of the first `num_scored` of them gain of J, and AUC
-    of r and of the total advantage in the `forms` given, "repro" and "recipe", of which the latter measures J. One
-    seed, one result; the caller's random state and the model's mode stay as they were.
+    """Behaviour on `num_problems` held-out problems; on completions of the first `num_scored` of them gain of J, and
+    AUC of r and of the total advantage in the `forms` given, "repro" and "recipe", of which the latter measures J.
+    One seed, one result; the caller's random state and the model's mode stay as they were.
     """
     was_training = model.training
     model.eval()

@@ -305,6 +305,20 @@ def cosine_table(results: Results) -> str:
     return table(["task", "arm", "cosine", *less, "thoughts alone: cosine", *less], rows)
 
 
+def leads_table(results: Results) -> str:
+    """What the segments of each label add to the cosine of the recipe's process gradient with the outcome's."""
+    by_label: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for (task, algorithm, _, _), record in results.cells.items():
+        if algorithm == "instruments":
+            for label, values in record["leads"].items():
+                by_label[task, label].append(sum(values) / len(values))
+            by_label[task, "all"].append(sum(map(sum, record["leads"].values())) / len(values))
+    return table(
+        ["task", "segments", "share of the cosine"],
+        [[task, label, number(interval(values), "accuracy", True)] for (task, label), values in by_label.items()],
+    )
+
+
 def tuning_table(results: Results) -> str:
     """Means over the tuning seeds; what `arms.py` took is bold."""
     found: dict[tuple[str, str, str, str, float], list[dict[str, Any]]] = defaultdict(list)
@@ -503,6 +517,7 @@ SECTIONS = {
     "auc": auc_table,
     "auc over time": auc_over_time_table,
     "cosines": cosine_table,
+    "leads": leads_table,
     "traces": trace_table,
     "tuning": tuning_table,
 }

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from datasets import Dataset
 from pocket import task as pocket_task
@@ -34,6 +34,7 @@ class Task:
         max_completion_length: tokens.
         problems: endless problems for a seed, of the training or the held-out part, which share none.
         label_segments: what each segment of a thought did.
+        labels: all that `label_segments` gives.
         useful: the labels of segments that bring the thought nearer to the answer.
         plain_step, wrong_step: labels of a right and of a wrong step, for the narrower comparison.
     """
@@ -43,6 +44,7 @@ class Task:
     max_completion_length: int
     problems: Callable[[int, bool], Iterator[Any]]
     label_segments: Callable[[Any, Sequence[str]], list[str]]
+    labels: frozenset[str]
     useful: frozenset[str]
     plain_step: str = "step"
     wrong_step: str = "wrong"
@@ -74,7 +76,23 @@ def _digits_problems(seed: int, held_out: bool) -> Iterator[pocket_task.Problem]
 TASKS = {
     task.name: task
     for task in (
-        Task("digits", POCKET_MODEL_DIR, 80, _digits_problems, pocket_task.label_segments, frozenset({"step", "fix"})),
-        Task("search", SEARCH_MODEL_DIR, 112, search.problems, search.label_segments, search.USEFUL),
+        Task(
+            "digits",
+            POCKET_MODEL_DIR,
+            80,
+            _digits_problems,
+            pocket_task.label_segments,
+            frozenset(get_args(pocket_task.Label)),
+            frozenset({"step", "fix"}),
+        ),
+        Task(
+            "search",
+            SEARCH_MODEL_DIR,
+            112,
+            search.problems,
+            search.label_segments,
+            frozenset(get_args(search.Label)),
+            search.USEFUL,
+        ),
     )
 }
