@@ -3,10 +3,11 @@
 import functools
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 
 from repro_trl.boundaries import find_segment_starts
@@ -25,6 +26,8 @@ NUM_GENERATIONS = 8
 FOLLOWED = ("plain", "repro", "recipe")
 """Arms of GRPO whose rewards are measured in both forms; others in one."""
 FORMS = ("repro", "recipe")
+HALFWAY = {"num_problems": 24, "num_scored": 8}
+"""The evaluation after half of the steps takes the first of the problems that the last one takes."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,32 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
         )
         sampler.use_in(trainer.model)
         trainer.remove_callback(PrinterCallback)
-        trainer.train()
         is_followed = cell.algorithm == "grpo" and cell.arm in FOLLOWED
         forms = FORMS if is_followed else FORMS[1:]
+        halfway = _Halfway(functools.partial(evaluate, tokenizer=tokenizer, task=task, forms=forms, **HALFWAY), cell)
+        trainer.add_callback(halfway)
+        trainer.train()
         last = evaluate(trainer.model, tokenizer, task, evaluation_seed(cell.seed), forms=forms)
     curve = [
         {name: round(entry[key], 5) for name, key in CURVE_KEYS.items() if key in entry}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]
-    return {"curve": curve, "evaluations": {str(steps): last}, "seconds": round(time.monotonic() - started, 1)}
+    evaluations = halfway.evaluations | {str(steps): last}
+    return {"curve": curve, "evaluations": evaluations, "seconds": round(time.monotonic() - started, 1)}
+
+
+class _Halfway(TrainerCallback):
+    """Evaluates after half of the steps."""
+
+    def __init__(self, evaluate: Callable[..., dict[str, Any]], cell: Cell) -> None:
+        self.evaluate, self.cell = evaluate, cell
+        self.evaluations: dict[str, dict[str, Any]] = {}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if 2 * state.global_step == state.max_steps:
+            found = self.evaluate(model, seed=evaluation_seed(self.cell.seed))
+            self.evaluations[str(state.global_step)] = found
 
 
 CURVE_KEYS = {
