@@ -107,7 +107,7 @@ def made_up(task, algorithm, arm, seed, accuracy, tokens):
         "objective_gain": accuracy - 0.5,
     }
     cell = vars(Cell(task, algorithm, arm, seed))
-    curve = [{"accuracy": accuracy, "thinking_tokens": tokens}]
+    curve = [{"accuracy": accuracy, "thinking_tokens": tokens, "backtracks": tokens / 20}]
     environment = {"date": "2000-01-01", "commit": "0" * 7, "versions": {"trl": "1"}, "machine": "m", "seconds": 1.0}
     return {**cell, "curve": curve, "evaluations": {"1": evaluation}, **environment}
 

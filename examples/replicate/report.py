@@ -41,14 +41,22 @@ ALGORITHMS = {
 }
 MEASURES = {
     "accuracy": "accuracy",
+    "halfway": "accuracy halfway",
     "learning": "accuracy while training",
     "thinking_tokens": "thinking tokens",
     "backtracks": "backtracks",
     "objective_gain": "J gain",
 }
-DIGITS = {"accuracy": 3, "learning": 3, "thinking_tokens": 1, "backtracks": 2, "objective_gain": 2}
-BETTER = {"accuracy": 1, "learning": 1, "thinking_tokens": -1, "backtracks": -1, "objective_gain": 1}
-MARGINS = {"accuracy": 0.02, "learning": 0.02, "thinking_tokens": 1.0, "backtracks": 0.1, "objective_gain": 0.05}
+DIGITS = {"accuracy": 3, "halfway": 3, "learning": 3, "thinking_tokens": 1, "backtracks": 2, "objective_gain": 2}
+BETTER = {"accuracy": 1, "halfway": 1, "learning": 1, "thinking_tokens": -1, "backtracks": -1, "objective_gain": 1}
+MARGINS = {
+    "accuracy": 0.02,
+    "halfway": 0.02,
+    "learning": 0.02,
+    "thinking_tokens": 1.0,
+    "backtracks": 0.1,
+    "objective_gain": 0.05,
+}
 """The least difference that would matter."""
 
 TUNED = ("accuracy", "thinking_tokens", "backtracks")
@@ -65,7 +73,9 @@ class Results:
         self.cells = {(r["task"], r["algorithm"], r["arm"], r["seed"]): r for r in all_records if not r["overrides"]}
 
     def values(self, task: str, algorithm: str, arm: str, measure: str) -> Values:
-        """A measure at the end of training, for each seed; `learning` is the mean over the rollouts of all steps."""
+        """A measure at the end of training, for each seed. `halfway`: accuracy after half of the steps; `learning`:
+        its mean over the rollouts of all steps.
+        """
         found = {}
         for (*cell, seed), record in self.cells.items():
             if tuple(cell) == (task, algorithm, arm):
@@ -98,6 +108,8 @@ def measure_of(record: dict[str, Any], measure: str) -> float:
     if measure == "learning":
         curve = [step["accuracy"] for step in record["curve"]]
         return sum(curve) / len(curve)
+    if measure == "halfway":
+        return next(iter(record["evaluations"].values()))["accuracy"]
     return list(record["evaluations"].values())[-1][measure]
 
 
@@ -538,42 +550,59 @@ def fill(page: str, results: Results) -> str:
 
 
 def plot(results: Results, file: Path) -> None:
-    """Learning curves of GRPO's arms, mean and 95% interval over seeds, and the AUC of r at the start."""
+    """GRPO's arms along training, mean and 95% interval over seeds, and the AUC of r at the start."""
     import matplotlib
 
     matplotlib.use("Agg")
     matplotlib.rcParams["svg.hashsalt"] = "replicate"
     from matplotlib import pyplot
 
-    arms = {"plain": "#555555", "repro": "#1f77b4", "recipe": "#d62728", "constants": "#2ca02c"}
-    names = {"plain": "GRPO", "repro": "+ RePro", "recipe": "+ recipe", "constants": "+ constants, no J"}
     tasks = [task for task in TASKS if start_aucs(results, task, "recipe", "useful")]
-    size = (11, 2.8 * len(tasks))
-    figure, axes = pyplot.subplots(len(tasks), 3, figsize=size, layout="constrained", squeeze=False)
+    size = (3.4 * (len(PLOTTED) + 1), 2.8 * len(tasks))
+    figure, axes = pyplot.subplots(len(tasks), len(PLOTTED) + 1, figsize=size, layout="constrained", squeeze=False)
     for row, task in enumerate(tasks):
-        for column, measure in enumerate(("accuracy", "thinking_tokens")):
-            axis = axes[row][column]
-            for arm, colour in arms.items():
-                curves = [r["curve"] for (*cell, _), r in results.cells.items() if tuple(cell) == (task, "grpo", arm)]
-                if not curves:
-                    continue
-                by_step = [[curve[step][measure] for curve in curves] for step in range(min(map(len, curves)))]
-                found = [interval(values) for values in by_step]
-                steps = range(1, len(found) + 1)
-                axis.plot(steps, [value.mean for value in found], color=colour, label=names[arm])
-                if len(curves) > 1:
-                    lows, highs = [value.low for value in found], [value.high for value in found]
-                    axis.fill_between(steps, lows, highs, color=colour, alpha=0.12, linewidth=0)
-            axis.set_title(f"{task}: {MEASURES[measure]}", fontsize=10)
-            axis.set_xlabel("step", fontsize=9)
-        axes[row][0].set_ylim(0, 1)
-        plot_aucs(results, task, axes[row][2])
+        for column, measure in enumerate(PLOTTED):
+            plot_along_training(results, task, measure, axes[row][column])
+        plot_aucs(results, task, axes[row][-1])
     axes[0][0].legend(fontsize=8, frameon=False)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(labelsize=8)
     figure.savefig(file, metadata={"Date": None})
     pyplot.close(figure)
+
+
+PLOTTED = ("accuracy", "thinking_tokens", "backtracks", "objective_gain")
+PLOTTED_ARMS = {
+    "plain": ("GRPO", "#555555"),
+    "repro": ("+ RePro", "#1f77b4"),
+    "recipe": ("+ recipe", "#d62728"),
+    "recipe constants": ("+ constants, no J", "#2ca02c"),
+}
+
+
+def plot_along_training(results: Results, task: str, measure: str, axis: Any) -> None:
+    """Points with intervals: held-out problems. Thin lines: the rollouts of each step."""
+    start = list(results.values(task, "start", "start", measure).values())
+    for shift, (arm, (name, colour)) in enumerate(PLOTTED_ARMS.items()):
+        found = [r for (*cell, _), r in results.cells.items() if tuple(cell) == (task, "grpo", arm)]
+        if not found:
+            continue
+        if measure in ("accuracy", "thinking_tokens", "backtracks"):
+            curves = [record["curve"] for record in found]
+            means = [sum(curve[step][measure] for curve in curves) / len(curves) for step in range(len(curves[0]))]
+            axis.plot(range(1, len(means) + 1), means, color=colour, linewidth=0.8, alpha=0.5)
+        by_step = {0: start}
+        for step in found[0]["evaluations"]:
+            by_step[int(step)] = [record["evaluations"][step][measure] for record in found]
+        points = [interval(values) for values in by_step.values()]
+        widths = [point.half_width if point.n > 1 else 0 for point in points]
+        places = [step + 0.2 * shift for step in by_step]  # so that intervals do not cover each other
+        means = [point.mean for point in points]
+        style = {"markersize": 3, "linewidth": 1.4, "capsize": 2, "elinewidth": 0.8}
+        axis.errorbar(places, means, widths, color=colour, marker="o", label=name, **style)
+    axis.set_title(f"{task}: {MEASURES[measure]}", fontsize=10)
+    axis.set_xlabel("step", fontsize=9)
 
 
 def plot_aucs(results: Results, task: str, axis: Any) -> None:
