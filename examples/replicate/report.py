@@ -408,9 +408,13 @@ def claims_table(results: Results) -> str:
     compare("credit: better than constants without J", "repro", "constants", credit)
     compare("shortening comes from J: shorter than with constants", "repro", "constants", ["thinking_tokens"])
     compare("recipe: better than plain", "recipe", "plain", credit)
+    compare("recipe: shorter thoughts than plain", "recipe", "plain", ["thinking_tokens"])
+    compare("recipe: fewer backtracks than plain", "recipe", "plain", ["backtracks"])
     compare("recipe: better than the paper's form", "recipe", "repro", credit)
     compare("recipe, credit: better than its own rewards shuffled", "recipe", "recipe shuffled", credit)
     compare("recipe, credit: better than constants without J", "recipe", "recipe constants", credit)
+    compare("recipe, shortening: shorter than with constants", "recipe", "recipe constants", ["thinking_tokens"])
+    compare("recipe: better than a length penalty", "recipe", "length", credit)
 
     def known(claim: str, form: str, name: str) -> None:
         verdicts, figures = [], []
