@@ -30,7 +30,7 @@ ALL_STARTS = 1000
 """A `repro_top_k` beyond the segments of any completion."""
 
 PAPER = {"repro_alpha": 0.1, "repro_top_k": 2}
-"""The paper's form and alpha, at the size of these tasks: k below the number of segments."""
+"""The paper's form at the size of these tasks: k below the number of segments; alpha from an earlier trial."""
 
 RECIPE = {
     "repro_alpha": 0.3,
