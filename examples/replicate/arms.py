@@ -66,7 +66,7 @@ ALGORITHMS = {
     "reinforce_pp": Algorithm(**_REINFORCE_PP, learning_rate={"digits": 3e-4, "search": 1.5e-4}),
     "reinforce_pp_baseline": Algorithm(
         **_REINFORCE_PP,
-        learning_rate={"digits": 6e-4, "search": 3e-4},
+        learning_rate={"digits": 3e-4, "search": 1.5e-4},
         settings={"use_group_baseline": True},
     ),
     "ppo": Algorithm(
