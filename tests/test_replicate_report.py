@@ -161,7 +161,8 @@ def test_tuning_takes_the_best_over_its_seeds():
     made = []
     for cell in grid.tuning():
         (name, value), *_ = cell.overrides.items()
-        # 3e-4 wins on one seed, and 1.5e-4 by more on the other; 6e-4 is best, but not by enough; alpha 0.3 wins over both tasks, though not on digits.
+        # 3e-4 wins on one seed, and 1.5e-4 by more on the other; 6e-4 is best, but not by enough. Alpha 0.3 wins over
+        # both tasks, though not on digits.
         accuracy = {1.5e-4: (0.5, 0.9), 3e-4: (0.6, 0.7), 6e-4: (0.71, 0.71)}.get(value, (0.5, 0.5))[cell.seed % 2]
         if name == "repro_alpha" and cell.arm == "recipe":
             accuracy = {("digits", 0.1): 0.8, ("digits", 0.3): 0.7, ("search", 0.3): 0.6}.get((cell.task, value), 0.3)

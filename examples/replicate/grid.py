@@ -10,6 +10,8 @@ TUNING_SEEDS = (100, 101)
 LENGTH_PENALTIES = (0.1, 0.25, 0.5)
 ALPHAS = (0.1, 0.3, 1.0)
 
+HIGHER_RATES = {"digits": 6e-4, "search": 3e-4}
+
 CONTROLS = ("recipe", "shuffled", "constants", "recipe shuffled", "recipe constants", "length")
 
 
@@ -38,6 +40,16 @@ def main() -> list[Cell]:
 def controls() -> list[Cell]:
     """GRPO with the recipe, and the controls of both forms."""
     return [Cell(task, "grpo", arm, seed) for seed in SEEDS for arm in CONTROLS for task in TASKS]
+
+
+def rates() -> list[Cell]:
+    """REINFORCE++ Baseline at rates that were best on the tuning seeds, but not by much: do they hold on others?"""
+    return [
+        Cell(task, "reinforce_pp_baseline", arm, seed, {"learning_rate": rate})
+        for seed in SEEDS
+        for task, rate in HIGHER_RATES.items()
+        for arm in ("plain", "repro")
+    ]
 
 
 def ablations() -> list[Cell]:
@@ -74,4 +86,5 @@ PARTS = {
     "instruments": instruments,
     "controls": controls,
     "ablations": ablations,
+    "rates": rates,
 }

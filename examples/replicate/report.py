@@ -20,7 +20,7 @@ sys.path[0] = str(ROOT / "examples")
 from replicate import records  # noqa: E402
 from replicate.arms import ALGORITHMS as ALGORITHM_SETTINGS  # noqa: E402
 from replicate.arms import ARMS  # noqa: E402
-from replicate.grid import ABLATION_SEEDS, CONTROLS, PARTS, SEEDS  # noqa: E402
+from replicate.grid import ABLATION_SEEDS, CONTROLS, PARTS, SEEDS, TUNING_SEEDS, rates  # noqa: E402
 from replicate.intervals import (  # noqa: E402
     UNCLEAR,
     Interval,
@@ -331,10 +331,25 @@ def leads_table(results: Results) -> str:
     )
 
 
+def rates_table(results: Results) -> str:
+    """The part "rates": each seed by itself, because means hide a collapse."""
+    found = {records.cell_of(record).name: record for record in results.records}
+    values: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for cell in rates():
+        if cell.name in found:
+            accuracy = measure_of(found[cell.name], "accuracy")
+            rate = f"{cell.overrides['learning_rate']:g}"
+            values[cell.task, rate, cell.arm].append(f"{accuracy:.{DIGITS['accuracy']}f}")
+    rows = [[*key, *accuracies] for key, accuracies in sorted(values.items())]
+    return table(["task", "learning rate", "arm", *(f"seed {seed}" for seed in SEEDS)], rows)
+
+
 def tuning_table(results: Results) -> str:
     """Means over the tuning seeds; what `arms.py` took is bold."""
     found: dict[tuple[str, str, str, str, float], list[dict[str, Any]]] = defaultdict(list)
     for record in results.records:
+        if record["seed"] not in TUNING_SEEDS:
+            continue
         for name, value in record["overrides"].items():
             last = list(record["evaluations"].values())[-1]
             found[record["algorithm"], record["arm"], name, record["task"], value].append(last)
@@ -536,6 +551,7 @@ SECTIONS = {
     "leads": leads_table,
     "traces": trace_table,
     "tuning": tuning_table,
+    "rates": rates_table,
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import records
 from .arms import ALGORITHMS, ARMS
-from .grid import tuning
+from .grid import TUNING_SEEDS, tuning
 from .tasks import TASKS
 
 TIE = 0.02
@@ -44,7 +44,7 @@ def chosen(all_records: Iterable[dict[str, Any]]) -> dict[str, float]:
     Raises:
         ValueError: cells of the part are missing.
     """
-    all_records = list(all_records)
+    all_records = [record for record in all_records if record["seed"] in TUNING_SEEDS]
     done = {records.cell_of(record).name for record in all_records}
     missing = [cell.name for cell in tuning() if cell.name not in done]
     if missing:
