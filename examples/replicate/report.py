@@ -620,6 +620,7 @@ def plot_along_training(results: Results, task: str, measure: str, axis: Any) ->
         places = [step + 0.2 * shift for step in by_step]  # so that intervals do not cover each other
         means = [point.mean for point in points]
         style = {"markersize": 3, "linewidth": 1.4, "capsize": 2, "elinewidth": 0.8}
+        axis.set_xticks(list(by_step))
         axis.errorbar(places, means, widths, color=colour, marker="o", label=name, **style)
     axis.set_title(f"{task}: {MEASURES[measure]}", fontsize=10)
     axis.set_xlabel("step", fontsize=9)
@@ -639,8 +640,8 @@ def plot_aucs(results: Results, task: str, axis: Any) -> None:
     axis.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
     axis.set_xlim(0.4, 1)
     axis.invert_yaxis()
-    axis.legend(fontsize=8, loc="lower right")
-    axis.set_title(f"{task}: AUC of r at the start (dotted: chance)", fontsize=10)
+    axis.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncol=2)
+    axis.set_title(f"{task}: AUC of r at the start", fontsize=10)
 
 
 def main() -> None:
