@@ -8,7 +8,7 @@ from replicate import search
 from replicate.tasks import TASKS, dataset
 
 
-@pytest.mark.parametrize("problems", [TASKS["digits"].problems, search.problems])
+@pytest.mark.parametrize("problems", [task.problems for task in TASKS.values()])
 def test_training_and_held_out_problems_are_disjoint(problems):
     train = {problem.text for problem in itertools.islice(problems(0, False), 400)}
     held_out = {problem.text for problem in itertools.islice(problems(0, True), 60)}

@@ -90,8 +90,7 @@ class ConstantRewards:
         mask = boundary_mask[:, 1:]
         rewards = torch.full_like(objective[:, 1:], self.MIDDLE)
         rewards[:, :1] = self.FIRST
-        is_last = mask & (mask.long().cumsum(dim=1) == mask.sum(dim=1, keepdim=True))
-        return rewards.masked_fill(is_last, self.LAST).masked_fill(~mask, 0.0)
+        return rewards.masked_fill(last_segments(mask), self.LAST).masked_fill(~mask, 0.0)
 
 
 class ShuffledRewards:
@@ -119,8 +118,7 @@ class PotentialShaping:
 
     def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
         mask = boundary_mask[:, 1:]
-        is_last = mask & (mask.long().cumsum(dim=1) == mask.sum(dim=1, keepdim=True))
-        return (objective[:, 1:].masked_fill(is_last, 0.0) - objective[:, :-1]).masked_fill(~mask, 0.0)
+        return (objective[:, 1:].masked_fill(last_segments(mask), 0.0) - objective[:, :-1]).masked_fill(~mask, 0.0)
 
     def _token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
         rewards = normalized.masked_fill(~segment_mask, 0.0)
@@ -139,6 +137,11 @@ class DiscountedRewardToGo:
         for index in range(credit.shape[1] - 2, -1, -1):
             credit[:, index] += self.GAMMA * credit[:, index + 1]
         return segment_credit(credit, segment_mask, ends, length)
+
+
+def last_segments(mask: Tensor) -> Tensor:
+    """(B, S) bool: the last unmasked, left-aligned column of each row."""
+    return mask & (mask.long().cumsum(dim=1) == mask.sum(dim=1, keepdim=True))
 
 
 def shuffle(rewards: Tensor, mask: Tensor) -> Tensor:

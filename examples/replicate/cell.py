@@ -112,10 +112,13 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
         trainer.remove_callback(PrinterCallback)
         is_followed = cell.algorithm == "grpo" and cell.arm in FOLLOWED
         forms = FORMS if is_followed else FORMS[1:]
-        halfway = _Halfway(functools.partial(evaluate, tokenizer=tokenizer, task=task, forms=forms, **HALFWAY), cell)
+        evaluate_held_out = functools.partial(
+            evaluate, tokenizer=tokenizer, task=task, seed=evaluation_seed(cell.seed), forms=forms
+        )
+        halfway = _Halfway(functools.partial(evaluate_held_out, **HALFWAY))
         trainer.add_callback(halfway)
         trainer.train()
-        last = evaluate(trainer.model, tokenizer, task, evaluation_seed(cell.seed), forms=forms)
+        last = evaluate_held_out(trainer.model)
     curve = [
         {name: round(entry[key], 5) for name, key in CURVE_KEYS.items() if key in entry}
         for entry in trainer.state.log_history
@@ -128,14 +131,13 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
 class _Halfway(TrainerCallback):
     """Evaluates after half of the steps."""
 
-    def __init__(self, evaluate: Callable[..., dict[str, Any]], cell: Cell) -> None:
-        self.evaluate, self.cell = evaluate, cell
+    def __init__(self, evaluate: Callable[[Any], dict[str, Any]]) -> None:
+        self.evaluate = evaluate
         self.evaluations: dict[str, dict[str, Any]] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         if 2 * state.global_step == state.max_steps:
-            found = self.evaluate(model, seed=evaluation_seed(self.cell.seed))
-            self.evaluations[str(state.global_step)] = found
+            self.evaluations[str(state.global_step)] = self.evaluate(model)
 
 
 CURVE_KEYS = {

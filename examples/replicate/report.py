@@ -20,7 +20,7 @@ sys.path[0] = str(ROOT / "examples")
 from replicate import records  # noqa: E402
 from replicate.arms import ALGORITHMS as ALGORITHM_SETTINGS  # noqa: E402
 from replicate.arms import ARMS  # noqa: E402
-from replicate.grid import ABLATION_SEEDS, CONTROLS, PARTS, SEEDS, TUNING_SEEDS, rates  # noqa: E402
+from replicate.grid import ABLATION_SEEDS, CONTROLS, PARTS, SEEDS, rates  # noqa: E402
 from replicate.intervals import (  # noqa: E402
     UNCLEAR,
     Interval,
@@ -30,6 +30,7 @@ from replicate.intervals import (  # noqa: E402
     verdict_better,
     verdict_equal,
 )
+from replicate.tuning import by_setting  # noqa: E402
 
 PAGE, PLOT = ROOT / "docs" / "results.md", ROOT / "docs" / "results.svg"
 TASKS = ("digits", "search")
@@ -289,7 +290,9 @@ def start_aucs(results: Results, task: str, form: str, name: str) -> list[float]
 
 
 def cosine_values(results: Results, task: str, part: str = "cosines") -> dict[str, Values]:
-    """Mean cosine over the small batches of each seed, by arm. `part`: "cosines" or "thought cosines"."""
+    """Mean cosine over the small batches of each seed, by arm. `part`: "cosines", "thought cosines" or, by label,
+    "leads".
+    """
     found: dict[str, Values] = defaultdict(dict)
     for (name, algorithm, _, seed), record in results.cells.items():
         if (name, algorithm) == (task, "instruments"):
@@ -319,16 +322,13 @@ def cosine_table(results: Results) -> str:
 
 def leads_table(results: Results) -> str:
     """What the segments of each label add to the cosine of the recipe's process gradient with the outcome's."""
-    by_label: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for (task, algorithm, _, _), record in results.cells.items():
-        if algorithm == "instruments":
-            for label, values in record["leads"].items():
-                by_label[task, label].append(sum(values) / len(values))
-            by_label[task, "all"].append(sum(map(sum, record["leads"].values())) / len(values))
-    return table(
-        ["task", "segments", "share of the cosine"],
-        [[task, label, number(interval(values), "accuracy", True)] for (task, label), values in by_label.items()],
-    )
+    rows = []
+    for task in TASKS:
+        found = cosine_values(results, task, "leads")
+        seeds = next(iter(found.values()), {})
+        found["all"] = {seed: sum(values[seed] for values in found.values()) for seed in seeds}
+        rows += [[task, label, number(mean_of(values), "accuracy", True)] for label, values in found.items()]
+    return table(["task", "segments", "share of the cosine"], rows)
 
 
 def rates_table(results: Results) -> str:
@@ -346,15 +346,11 @@ def rates_table(results: Results) -> str:
 
 def tuning_table(results: Results) -> str:
     """Means over the tuning seeds; what `arms.py` took is bold."""
-    found: dict[tuple[str, str, str, str, float], list[dict[str, Any]]] = defaultdict(list)
-    for record in results.records:
-        if record["seed"] not in TUNING_SEEDS:
-            continue
-        for name, value in record["overrides"].items():
-            last = list(record["evaluations"].values())[-1]
-            found[record["algorithm"], record["arm"], name, record["task"], value].append(last)
+    found = by_setting(results.records)
     rows = []
-    for (algorithm, arm, name, task, value), last in sorted(found.items()):
+    for (task, algorithm, arm, name, value), last in sorted(
+        found.items(), key=lambda item: (*item[0][1:4], item[0][0], item[0][4])
+    ):
         used = {
             "learning_rate": ALGORITHM_SETTINGS[algorithm].learning_rate[task],
             "length_penalty": ARMS[arm].length_penalty.get(task),

@@ -44,38 +44,44 @@ def chosen(all_records: Iterable[dict[str, Any]]) -> dict[str, float]:
     Raises:
         ValueError: cells of the part are missing.
     """
-    all_records = [record for record in all_records if record["seed"] in TUNING_SEEDS]
+    all_records = list(all_records)
     done = {records.cell_of(record).name for record in all_records}
     missing = [cell.name for cell in tuning() if cell.name not in done]
     if missing:
         raise ValueError(f"{len(missing)} cells are missing, such as {missing[0]!r}: run run.py --parts tuning first.")
-    accuracy, tokens = _means(all_records, "accuracy"), _means(all_records, "thinking_tokens")
+    evaluations = by_setting(all_records)
     found: dict[str, float] = {}
     for name in ALGORITHMS:
         for task in TASKS:
-            rates = _values(accuracy, task, name, "plain", "learning_rate")
+            rates = _means(evaluations, "accuracy", task, name, "plain", "learning_rate")
             found[f"learning rate, {name}, {task}"] = min(r for r in rates if rates[r] > max(rates.values()) - TIE)
-    alphas = [_values(accuracy, task, "grpo", "recipe", "repro_alpha") for task in TASKS]
+    alphas = [_means(evaluations, "accuracy", task, "grpo", "recipe", "repro_alpha") for task in TASKS]
     found["alpha of the recipe"] = max(alphas[0], key=lambda alpha: sum(values[alpha] for values in alphas))
     for task in TASKS:
-        (target,) = _values(tokens, task, "grpo", "repro", "repro_alpha").values()
-        penalties = _values(tokens, task, "grpo", "length", "length_penalty")
+        (target,) = _means(evaluations, "thinking_tokens", task, "grpo", "repro", "repro_alpha").values()
+        penalties = _means(evaluations, "thinking_tokens", task, "grpo", "length", "length_penalty")
         found[f"length penalty, {task}"] = min(penalties, key=lambda weight: abs(penalties[weight] - target))
     return found
 
 
-def _means(all_records: Iterable[dict[str, Any]], measure: str) -> dict[Key, float]:
-    """Means over seeds, at the end of training."""
-    found: dict[Key, list[float]] = defaultdict(list)
+def by_setting(all_records: Iterable[dict[str, Any]]) -> dict[Key, list[dict[str, Any]]]:
+    """The evaluations at the end of training of the tuning seeds."""
+    found: dict[Key, list[dict[str, Any]]] = defaultdict(list)
     for record in all_records:
-        for name, value in record["overrides"].items():
+        if record["seed"] in TUNING_SEEDS:
             last = list(record["evaluations"].values())[-1]
-            found[record["task"], record["algorithm"], record["arm"], name, value].append(last[measure])
-    return {key: mean(values) for key, values in found.items()}
+            for name, value in record["overrides"].items():
+                found[record["task"], record["algorithm"], record["arm"], name, value].append(last)
+    return found
 
 
-def _values(means: dict[Key, float], *cell: str) -> dict[float, float]:
-    return {value: result for (*found, value), result in means.items() if tuple(found) == cell}
+def _means(evaluations: dict[Key, list[dict[str, Any]]], measure: str, *cell: str) -> dict[float, float]:
+    """Means over seeds, by the value of the setting."""
+    return {
+        value: mean(last[measure] for last in found)
+        for (*place, value), found in evaluations.items()
+        if tuple(place) == cell
+    }
 
 
 if __name__ == "__main__":
