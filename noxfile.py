@@ -23,4 +23,4 @@ def tests(session: nox.Session, trl: str) -> None:
 @nox.parametrize("trl", TRL_VERSIONS)
 def contract(session: nox.Session, trl: str) -> None:
     install(session, trl)
-    session.run("pytest", "tests/test_trl_contract.py", "tests/test_features.py", *session.posargs)
+    session.run("pytest", "tests/trainers/test_trl_contract.py", "tests/trainers/test_features.py", *session.posargs)

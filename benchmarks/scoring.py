@@ -10,7 +10,7 @@ from machine import ANSWER, DEVICE, MODELS, PROMPT, make_model, make_rollouts, m
 from released import released_objective
 from torch import Tensor, nn
 
-from repro_trl.scoring import ScoringRow, score_rows
+from repro_trl.method.score import ScoringRow, score_rows
 
 
 @dataclass(frozen=True)

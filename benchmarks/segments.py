@@ -6,8 +6,8 @@ from typing import Any
 from machine import medians, words_and_blank_line
 from transformers import AutoTokenizer
 
-from repro_trl.boundaries import find_segment_starts
-from repro_trl.embedded import MODEL_DIR
+from repro_trl.demo import MODEL_DIR
+from repro_trl.method.segments import find_segment_starts
 
 COMPLETIONS, LENGTH = 64, 32768
 

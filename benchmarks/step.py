@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
-from repro_trl.embedded import MODEL_DIR
+from repro_trl.demo import MODEL_DIR
 
 ROWS = 2
 CASES = {

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset
-from pocket import task as pocket_task
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, TrainerCallback
 from trl import ModelConfig, ScriptArguments, get_quantization_config
 from trl.trainer.utils import get_config_model_id
 
 from repro_trl.answers import extract_answer, make_accuracy_reward
-from repro_trl.boundaries import find_segment_starts
 from repro_trl.config import ReproConfigMixin
+from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation import EvaluationCallback, Sampling, task_from_rows
+from repro_trl.method.segments import find_segment_starts
 from repro_trl.thinking import count_backtracks
 
 EXAMPLES = Path(__file__).parent

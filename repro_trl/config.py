@@ -1,12 +1,10 @@
-"""Settings of RePro: a dataclass mixin that any TRL config can take on, and one config class per trainer."""
+"""Settings of RePro: a dataclass mixin that any TRL config can take on."""
 
 import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
 from typing import Any, Self
-
-from trl import GRPOConfig
 
 from .answers import DEFAULT_ANSWER_TEMPLATE, validate_answer_template
 
@@ -193,131 +191,3 @@ class ReproConfigMixin:
         repro_config.__dict__.update(defaults)
         repro_config.__dict__.update(vars(config))
         return repro_config
-
-
-@dataclass
-class ReproGRPOConfig(ReproConfigMixin, GRPOConfig):
-    """Configuration of [`ReproGRPOTrainer`]: every field of `trl.GRPOConfig`, and RePro's."""
-
-
-class _OneGeneration(int):
-    """The number 1, let through by the check of `GRPOConfig` for at least two completions per prompt."""
-
-    def __new__(cls) -> Self:
-        return super().__new__(cls, 1)
-
-    def __lt__(self, other: int) -> bool:
-        return False
-
-
-@dataclass
-class TokenRewardConfig(GRPOConfig):
-    """
-    What REINFORCE++ and PPO share: every field of `trl.GRPOConfig`, where `num_generations=1` is allowed, and γ.
-
-    `beta` is the coefficient of the KL penalty. `scale_rewards` and `multi_objective_aggregation` concern the group
-    advantage of GRPO and have no effect.
-    """
-
-    gamma: float = field(default=1.0, metadata={"help": "Discount γ in [0, 1] of later rewards, per token."})
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma={self.gamma!r}: give a number in [0, 1].")
-        if self.num_generations < 1:
-            raise ValueError(f"num_generations={self.num_generations!r}: give an integer >= 1.")
-        # GRPO compares the completions of one prompt; these algorithms need no second one.
-        one_generation = self.num_generations == 1
-        if one_generation:
-            self.num_generations = _OneGeneration()
-        super().__post_init__()
-        if one_generation:
-            self.num_generations = 1
-
-
-@dataclass
-class ReinforcePlusPlusConfig(TokenRewardConfig):
-    """Configuration of [`ReinforcePlusPlusTrainer`]: every field of `trl.GRPOConfig`, and two of its own."""
-
-    use_group_baseline: bool = field(
-        default=False,
-        metadata={
-            "help": "REINFORCE++ Baseline: subtract the mean reward of the prompt's completions, and take the KL "
-            "penalty into the loss instead of the reward."
-        },
-    )
-
-    @property
-    def kl_in_reward(self) -> bool:
-        """Whether the KL penalty is part of the reward; otherwise of the loss."""
-        return not self.use_group_baseline
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.use_group_baseline and self.num_generations < 2:
-            raise ValueError(
-                "use_group_baseline=True with num_generations=1: a completion is its own group, and its advantage "
-                "always 0. Set num_generations to 2 or more."
-            )
-
-
-@dataclass
-class PPOConfig(TokenRewardConfig):
-    """
-    Configuration of [`PPOTrainer`]: every field of `trl.GRPOConfig`, and those of GAE and of the critic.
-
-    The critic has the policy's `model_init_kwargs` (without quantisation), `optim` and its arguments, weight decay
-    and schedule. The number of PPO epochs is TRL's `num_iterations`, the clip range of the policy `epsilon`.
-    """
-
-    lam: float = field(default=0.95, metadata={"help": "λ in [0, 1] of generalised advantage estimation."})
-    kl_in_reward: bool = field(
-        default=True,
-        metadata={"help": "Whether the KL penalty `beta` is part of the reward of each token; otherwise of the loss."},
-    )
-    bootstrap_truncated: bool = field(
-        default=False,
-        metadata={
-            "help": "What follows a completion cut at `max_completion_length`: nothing, since its reward is the "
-            "verdict on it as it stands (False), or what the critic expects after its last token (True)."
-        },
-    )
-    value_model_name_or_path: str | None = field(
-        default=None,
-        metadata={"help": "Model the critic starts from. `None`: the policy's, with a new value head."},
-    )
-    critic_learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the critic."})
-    critic_warmup_steps: int = field(
-        default=0,
-        metadata={"help": "Optimizer steps at the start in which the critic learns and the policy's loss is 0."},
-    )
-    critic_max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping of the critic."})
-    cliprange_value: float | None = field(
-        default=0.2,
-        metadata={
-            "help": "How far the critic may profitably move from its value at rollout time, in units of reward. "
-            "`None`: no clipping."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.lam <= 1:
-            raise ValueError(f"lam={self.lam!r}: give a number in [0, 1].")
-        for name in ("critic_learning_rate", "critic_max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give a number > 0.")
-        if self.critic_warmup_steps < 0:
-            raise ValueError(f"critic_warmup_steps={self.critic_warmup_steps!r}: give an integer >= 0.")
-        if self.cliprange_value is not None and not self.cliprange_value > 0:
-            raise ValueError(f"cliprange_value={self.cliprange_value!r}: give a number > 0, or None.")
-
-
-@dataclass
-class ReproReinforcePlusPlusConfig(ReproConfigMixin, ReinforcePlusPlusConfig):
-    """Configuration of [`ReproReinforcePlusPlusTrainer`]: every field of `ReinforcePlusPlusConfig`, and RePro's."""
-
-
-@dataclass
-class ReproPPOConfig(ReproConfigMixin, PPOConfig):
-    """Configuration of [`ReproPPOTrainer`]: every field of `PPOConfig`, and RePro's."""

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pocket import task
 from pocket.make import MODEL_DIR
 from tiny_policy import save_tiny_policy
 from tiny_runs import token_reward, trl_settings
 from trl import GRPOConfig
 
 from repro_trl import ReproConfigMixin, ReproGRPOConfig, ReproPPOConfig, ReproPPOTrainer
+from repro_trl.demo import task
 from repro_trl.reporting.completions import completions_files, read_completions
 
 ROOT = Path(__file__).parents[1]
@@ -31,7 +31,7 @@ REASONS = {
     "eval --model outputs/qwen3": "needs the Hub",
     "vllm": "needs a GPU",
     "srun": "needs two nodes with GPUs",
-    "examples/replicate": "trains for hours",
+    "study": "trains for hours",
 }
 # Languages of blocks that hold no program.
 NO_PROGRAM = {"diff", "text", "bibtex"}

@@ -2,8 +2,8 @@ import json
 import re
 
 import pytest
-from pocket import task
 
+from repro_trl.demo import task
 from repro_trl.thinking import (
     BACKTRACK_PHRASES,
     backtrack_patterns,

@@ -12,18 +12,7 @@ from accelerate import PartialState
 from tqdm import tqdm
 
 from .figures import Figures, compute_figures
-from .records import (
-    Key,
-    Part,
-    Record,
-    Sample,
-    Verdict,
-    check_settings,
-    join,
-    read_items,
-    read_parts,
-    write_records,
-)
+from .records import Key, Part, Record, Sample, Verdict, check_settings, join, read_items, read_parts, write_records
 from .sampling import Sampler, Sampling, sample_units, work_units
 from .tasks import Task
 from .verify import Verifier

@@ -26,7 +26,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from ..boundaries import find_segment_starts
+from ..method.segments import find_segment_starts
 from ..thinking import count_backtracks, thinking_text
 from .records import Key, Sample
 from .rows import Problem

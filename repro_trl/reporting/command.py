@@ -75,7 +75,7 @@ def _report(arguments: argparse.Namespace) -> None:
     # Where output is no terminal rich assumes 80 columns, and would break lines that a file can hold whole.
     print_comparison(comparison, Console() if sys.stdout.isatty() else Console(width=160, highlight=False))
     if arguments.png:
-        from .picture import save_picture  # matplotlib takes a second to import, and is optional
+        from .picture import save_picture
 
         save_picture(comparison, arguments.png)
         print(f"Picture: {arguments.png}")

@@ -1,13 +1,1 @@
-"""One short file per algorithm."""
-
-from .grpo import ReproGRPOTrainer
-from .ppo import PPOTrainer, ReproPPOTrainer
-from .reinforce_pp import ReinforcePlusPlusTrainer, ReproReinforcePlusPlusTrainer
-
-__all__ = [
-    "PPOTrainer",
-    "ReinforcePlusPlusTrainer",
-    "ReproGRPOTrainer",
-    "ReproPPOTrainer",
-    "ReproReinforcePlusPlusTrainer",
-]
+"""All that faces TRL: the hook into its rollouts, RePro's mixin, and one short file per algorithm."""

@@ -1,10 +1,17 @@
 """GRPO with RePro."""
 
-from trl import GRPOTrainer
+from dataclasses import dataclass
 
-from ..config import ReproGRPOConfig
-from ..hook import AdvantageHook
-from ..mixin import ReproMixin
+from trl import GRPOConfig, GRPOTrainer
+
+from ..config import ReproConfigMixin
+from .hook import AdvantageHook
+from .repro import ReproMixin
+
+
+@dataclass
+class ReproGRPOConfig(ReproConfigMixin, GRPOConfig):
+    """Configuration of [`ReproGRPOTrainer`]: every field of `trl.GRPOConfig`, and RePro's."""
 
 
 class ReproGRPOTrainer(ReproMixin, AdvantageHook, GRPOTrainer):

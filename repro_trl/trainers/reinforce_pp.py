@@ -1,13 +1,15 @@
 """REINFORCE++ and REINFORCE++ Baseline, plain and with RePro."""
 
+from dataclasses import dataclass, field
+
 from torch import Tensor
 from trl import GRPOTrainer
 
-from ..advantage import discounted_returns
-from ..config import ReinforcePlusPlusConfig, ReproReinforcePlusPlusConfig
-from ..hook import Rollout
-from ..mixin import ReproMixin
-from .token_reward import TokenRewardHook
+from ..config import ReproConfigMixin
+from .estimators import discounted_returns
+from .hook import Rollout
+from .repro import ReproMixin
+from .token_reward import TokenRewardConfig, TokenRewardHook
 
 REINFORCE_PP_PAPER = {
     "title": "REINFORCE++: Stabilizing Critic-Free Policy Optimization with Global Advantage Normalization",
@@ -20,6 +22,32 @@ REINFORCE_PP_PAPER = {
     eprint  = {arXiv:2501.03262},
 }""",
 }
+
+
+@dataclass
+class ReinforcePlusPlusConfig(TokenRewardConfig):
+    """Configuration of [`ReinforcePlusPlusTrainer`]: every field of `trl.GRPOConfig`, and two of its own."""
+
+    use_group_baseline: bool = field(
+        default=False,
+        metadata={
+            "help": "REINFORCE++ Baseline: subtract the mean reward of the prompt's completions, and take the KL "
+            "penalty into the loss instead of the reward."
+        },
+    )
+
+    @property
+    def kl_in_reward(self) -> bool:
+        """Whether the KL penalty is part of the reward; otherwise of the loss."""
+        return not self.use_group_baseline
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.use_group_baseline and self.num_generations < 2:
+            raise ValueError(
+                "use_group_baseline=True with num_generations=1: a completion is its own group, and its advantage "
+                "always 0. Set num_generations to 2 or more."
+            )
 
 
 class ReinforcePlusPlusTrainer(TokenRewardHook, GRPOTrainer):
@@ -56,6 +84,11 @@ class ReinforcePlusPlusTrainer(TokenRewardHook, GRPOTrainer):
         all_outcomes, all_groups = self.accelerator.gather(outcome), self.accelerator.gather(groups)
         counted = (groups.unsqueeze(1) == all_groups) & ~all_outcomes.isnan()
         return (counted * all_outcomes.nan_to_num()).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+@dataclass
+class ReproReinforcePlusPlusConfig(ReproConfigMixin, ReinforcePlusPlusConfig):
+    """Configuration of [`ReproReinforcePlusPlusTrainer`]: every field of `ReinforcePlusPlusConfig`, and RePro's."""
 
 
 class ReproReinforcePlusPlusTrainer(ReproMixin, ReinforcePlusPlusTrainer):

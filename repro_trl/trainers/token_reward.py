@@ -1,15 +1,51 @@
 """`TokenRewardHook`: rewards per token, and statistics over the global batch, for REINFORCE++ and PPO."""
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor
+from trl import GRPOConfig
 from trl.trainer.utils import get_config_model_id
 
-from ..advantage import masked_moments, masked_whiten
-from ..config import TokenRewardConfig
-from ..hook import AdvantageHook, Rollout
-from ..images import image_inputs
+from .estimators import masked_moments, masked_whiten
+from .hook import AdvantageHook, Rollout
+from .images import image_inputs
+
+
+class _OneGeneration(int):
+    """The number 1, let through by the check of `GRPOConfig` for at least two completions per prompt."""
+
+    def __new__(cls) -> Self:
+        return super().__new__(cls, 1)
+
+    def __lt__(self, other: int) -> bool:
+        return False
+
+
+@dataclass
+class TokenRewardConfig(GRPOConfig):
+    """
+    What REINFORCE++ and PPO share: every field of `trl.GRPOConfig`, where `num_generations=1` is allowed, and γ.
+
+    `beta` is the coefficient of the KL penalty. `scale_rewards` and `multi_objective_aggregation` concern the group
+    advantage of GRPO and have no effect.
+    """
+
+    gamma: float = field(default=1.0, metadata={"help": "Discount γ in [0, 1] of later rewards, per token."})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"gamma={self.gamma!r}: give a number in [0, 1].")
+        if self.num_generations < 1:
+            raise ValueError(f"num_generations={self.num_generations!r}: give an integer >= 1.")
+        # GRPO compares the completions of one prompt; these algorithms need no second one.
+        one_generation = self.num_generations == 1
+        if one_generation:
+            self.num_generations = _OneGeneration()
+        super().__post_init__()
+        if one_generation:
+            self.num_generations = 1
 
 
 class TokenRewardHook(AdvantageHook):

@@ -15,7 +15,8 @@ import torch
 from datasets import load_dataset
 from tqdm import tqdm
 
-from ..embedded import ANSWER_PREFIX, PROBLEMS_FILE
+from ..demo import ANSWER_PREFIX, PROBLEMS_FILE
+from ..traces import Trace, is_trace_file, make_trace, read_traces, write_traces
 from .page import write_page
 from .rows import (
     AnswerBook,
@@ -31,7 +32,6 @@ from .rows import (
 )
 from .score_command import add_row_arguments, columns_from_arguments
 from .scorer import CompletionScorer, add_scoring_arguments, scorer_from_arguments
-from .traces import Trace, is_trace_file, make_trace, read_traces, write_traces
 
 _DESCRIPTION = """
 Takes completions that a file holds, or else samples some for its problems, scores them with the model, and writes a
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.traces:
             write_traces(arguments.traces, traces)
         if arguments.png:
-            from .picture import write_picture  # matplotlib takes a second to import, and is optional
+            from .picture import write_picture
 
             write_picture(arguments.png, _by_prompt(traces)[arguments.png_prompt - 1])
     except (ValueError, OSError) as error:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from .traces import Trace
+from ..traces import Trace
 
 # What the page reads of each trace when it is looked at; what the list needs stands in the index.
 _DETAILS = (

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .looks import NEGATIVE, POSITIVE, strength, visible
-from .traces import Trace
+from ..trace_colors import NEGATIVE, POSITIVE, strength, visible
+from ..traces import Trace
 
 MAX_COLUMNS = 4
 """Completions that fit side by side; of more, the first are drawn."""

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from ..traces import floats, fork_entropies
 from .rows import Columns, Refusal, Row, groups, parse_line
 from .scorer import CompletionScorer, ScoredGroup, add_scoring_arguments, scorer_from_arguments
-from .traces import floats, fork_entropies
 
 FIELD = "repro"
 

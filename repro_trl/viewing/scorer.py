@@ -13,18 +13,17 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..advantage import normalize_rewards, reward_to_go, segment_credit
 from ..answers import answer_text
-from ..boundaries import find_segment_starts
-from ..branch_attention import unsupported_reason
 from ..config import ReproConfigMixin
-from ..embedded import MODEL_DIR
-from ..policy_scoring import CompletionScores
-from ..process_reward import magnitude_score, process_rewards, scores, stability_score
-from ..scoring import (
+from ..demo import MODEL_DIR
+from ..method.advantage import normalize_rewards, reward_to_go, segment_credit
+from ..method.branch_attention import unsupported_reason
+from ..method.process_reward import magnitude_score, process_rewards, scores, stability_score
+from ..method.score import (
     TOLERANCE_16_BIT,
     TOLERANCE_32_BIT,
     AnswerTokens,
+    ScoredRollouts,
     ScoringRow,
     encode_answer,
     has_think_end,
@@ -33,7 +32,8 @@ from ..scoring import (
     prefix_after_marker,
     score_rows,
 )
-from ..trace import ScoredRollouts
+from ..method.segments import find_segment_starts
+from ..trainers.policy_scorer import CompletionScores
 
 logger = logging.get_logger(__name__)
 

@@ -1,0 +1,164 @@
+"""`AdvantageHook`: the one class that touches TRL's private rollout methods."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .estimators import sequence_ratio_log_probs
+from .images import has_image
+from .resume import ExactResume
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Rollout:
+    """
+    One process's slice of a generation batch as TRL made it: B completions, prompts of length P, completions of T.
+
+    Attributes:
+        examples: the B dataset rows.
+        batch: the tensors TRL hands to the loss; `batch["advantages"]` (B,) is TRL's own outcome advantage.
+        rewards_per_func: (B, F) raw reward of each reward function, NaN where it returned `None`.
+        groups: (B,) id of each completion's prompt group, unique over all processes.
+    """
+
+    examples: list[dict[str, Any]]
+    batch: dict[str, Any]
+    rewards_per_func: Tensor
+    groups: Tensor
+
+    @property
+    def policy_mask(self) -> Tensor:
+        """(B, T) bool: tokens that the policy wrote and the loss sees; not padding, tool output or masked rows."""
+        mask = self.batch["completion_mask"].bool()
+        return mask & self.batch["tool_mask"].bool() if "tool_mask" in self.batch else mask
+
+
+class AdvantageHook(ExactResume):
+    """
+    Gives a TRL trainer one overridable method, `_compute_advantages`. Put it before the trainer class:
+    `class MyTrainer(AdvantageHook, GRPOTrainer)`.
+
+    TRL computes advantages inline while it generates and scores, and accepts per-token ones in its loss. This class
+    calls TRL's methods, copies none, and replaces the advantages between the two; TRL's logged advantages follow.
+
+    With `importance_sampling_level="sequence"` TRL's gradient would average a completion's advantages away, because
+    all its tokens share one differentiable ratio; per-token advantages then take the form of GSPO-token (arXiv
+    2507.18071, §4.3): the same ratio, through which each token's gradient flows by itself.
+    """
+
+    # The inputs of a loss in the GSPO-token form, while it is computed.
+    _gspo_token_inputs: dict[str, Any] | None = None
+    _is_image_log_warned = False
+
+    def _compute_advantages(self, rollout: Rollout) -> Tensor:
+        """
+        Advantages that reach the loss: (B,), one per completion, or (B, T), one per completion token.
+
+        Override it, usually as `super()._compute_advantages(rollout) + …`. It runs on every process for every
+        generation batch, in training and evaluation, without gradients; collectives in it must be called by all.
+        """
+        return rollout.batch["advantages"]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        log_multimodal = self.log_multimodal
+        if self._is_vlm and self.accelerator.num_processes > 1:
+            self._check_images(inputs)
+        try:
+            batch = super()._generate_and_score_completions(inputs)
+        finally:
+            self.log_multimodal = log_multimodal
+        rows = len(inputs)
+        first_row = self.accelerator.process_index * rows
+        num_generations = self.num_generations if self.model.training else self.num_generations_eval
+        row_ids = torch.arange(first_row, first_row + rows, device=batch["completion_ids"].device)
+        rollout = Rollout(
+            examples=inputs,
+            batch=batch,
+            rewards_per_func=self._rewards_per_func[first_row : first_row + rows],
+            groups=row_ids // num_generations,
+        )
+        with torch.no_grad():
+            advantages = self._compute_advantages(rollout)
+        if advantages is not batch["advantages"]:
+            self._check_advantages(advantages, batch["completion_ids"])
+            batch["advantages"] = advantages
+            self._rewrite_logged_advantages(advantages, rollout.policy_mask)
+        return batch
+
+    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+        # TRL keeps the rewards of single functions to itself; algorithms other than GRPO start from them.
+        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)
+        return self._rewards_per_func
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        if self.importance_sampling_level != "sequence" or inputs["advantages"].dim() == 1:
+            return super()._compute_loss(model, inputs)
+        self.importance_sampling_level, self._gspo_token_inputs = "token", dict(inputs)
+        try:
+            return super()._compute_loss(model, self._gspo_token_inputs)
+        finally:
+            self.importance_sampling_level, self._gspo_token_inputs = "sequence", None
+
+    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        log_probs, *rest = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+        inputs = self._gspo_token_inputs
+        if inputs is not None:
+            # TRL reads the old log-probabilities after this call, and takes exp(new - old) as the ratio.
+            mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+            inputs["old_per_token_logps"] = sequence_ratio_log_probs(
+                log_probs, inputs.get("old_per_token_logps", log_probs), mask.bool()
+            )
+        return log_probs, *rest
+
+    # --------------------------------------------------------------------------------------------------------- checks
+
+    def _sum_over_processes(self, ratios: dict[str, tuple[Any, Any]]) -> dict[str, tuple[float, float]]:
+        """Both numbers of each pair (one-element tensors or plain numbers) summed over all processes; collective."""
+        device = self.accelerator.device
+        pairs = ratios.values()
+        numbers = [torch.as_tensor(number, dtype=torch.float32, device=device) for pair in pairs for number in pair]
+        # Stacked first, so that the host waits for the device once.
+        totals = self.accelerator.reduce(torch.stack(numbers), reduction="sum").tolist()
+        return dict(zip(ratios, zip(totals[::2], totals[1::2], strict=True), strict=True))
+
+    def _check_images(self, inputs: list[dict[str, Any]]) -> None:
+        """See to it that processes whose rows hold images, and others whose rows do not, stay in step."""
+        has_images = any(has_image(example) for example in inputs)
+        local = torch.tensor([has_images], device=self.accelerator.device)
+        if len(self.accelerator.gather(local).unique()) == 1:
+            return
+        plugin = self.accelerator.state.deepspeed_plugin
+        if self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+            raise ValueError(
+                "Some processes have images in this batch and others have none, so that they cannot exchange the "
+                "parts of the model that read images. Order the dataset so that each generation batch holds images in "
+                "every prompt or in none, or take a config that does not split the model (not ZeRO-3 or FSDP)."
+            )
+        if self.log_multimodal and not self._is_image_log_warned and self.accelerator.is_main_process:
+            logger.warning("Images are not logged for batches in which some processes have none.")
+        self._is_image_log_warned = True
+        self.log_multimodal = False  # TRL would gather them from those processes alone that have some
+
+    def _check_advantages(self, advantages: Tensor, completion_ids: Tensor) -> None:
+        rows, length = completion_ids.shape
+        if advantages.shape not in {(rows,), (rows, length)}:
+            raise ValueError(
+                f"{type(self).__name__}._compute_advantages returned shape {tuple(advantages.shape)}; return "
+                f"({rows},), one value per completion, or ({rows}, {length}), one per completion token."
+            )
+
+    def _rewrite_logged_advantages(self, advantages: Tensor, policy_mask: Tensor) -> None:
+        # TRL's completions table holds one number per completion: the mean over the tokens that are trained on.
+        if advantages.dim() == 2:
+            tokens = policy_mask.sum(dim=1).clamp(min=1)
+            advantages = (advantages * policy_mask).sum(dim=1) / tokens
+        logged = self._logs["advantages"]
+        values = self.accelerator.gather(advantages).tolist()
+        for _ in range(min(len(values), len(logged))):
+            logged.pop()
+        logged.extend(values)

@@ -1,0 +1,155 @@
+"""Makes the starting policy of the search task from nothing: a supervised warm-up on traces that overthink.
+
+    PYTHONPATH=examples python -m study.make            # writes study/model, minutes on one core
+
+Everything is drawn from fixed seeds and computed on one thread, so the same machine and versions give the same bytes.
+The digits task starts from the model of `pocket`.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import torch
+from pocket.make import CHAT_TEMPLATE, END, PAD, START
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from .search import CHECKS, DEAD_END, FILLERS, RESTART, SIZE, TraceStyle, make_trace, problems
+
+MODEL_DIR = Path(__file__).parent / "model"
+SEED = 0
+CLEAN_STEPS = 500
+OVERTHINKING_STEPS = 900
+BATCH_SIZE = 64
+LEARNING_RATE = 3e-3
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Byte-level BPE, so that every text decodes to itself; the words and signs of the task are one token each."""
+    tokenizer = Tokenizer(models.BPE())
+    phrases = "|".join(text.replace(".", r"\.") for text in (DEAD_END, *CHECKS, *FILLERS, RESTART))
+    words = Regex(rf"\n\n|\\boxed\{{|{phrases}|Turn | into |\. Moves: |\d\d| [ab] |: |.|\n")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    texts = ["Turn ", " into ", ". Moves: ", "\n\n\\boxed{", " a ", " b ", ": ", *FILLERS, *CHECKS, RESTART]
+    texts += [DEAD_END, *(f"{number:02}" for number in range(SIZE))]
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[PAD, START, END],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([*texts, "user\n", "assistant\n"], trainer)
+    tokenizer.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        chat_template=CHAT_TEMPLATE,
+        model_input_names=["input_ids", "attention_mask"],
+    )
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
+    """An untrained Qwen3 of about 0.2 million parameters."""
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=16,
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "default", "rope_theta": 100.0},  # texts are short: copying is learned sooner
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = Qwen3ForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        do_sample=True, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    return model
+
+
+def warm_up_batch(
+    tokenizer: PreTrainedTokenizerFast, rng: random.Random, size: int, style: TraceStyle
+) -> dict[str, torch.Tensor]:
+    """`input_ids`, `attention_mask`, `labels`, each (size, T) and padded on the right; the prompt is not learned."""
+    source = problems(rng.getrandbits(32), held_out=False)
+    prompts, completions = [], []
+    for problem, _ in zip(source, range(size), strict=False):
+        segments, ending = make_trace(problem, rng, style)
+        messages = [{"role": "user", "content": problem.text}]
+        prompts.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        completions.append("".join(segments) + ending + END)
+    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+    completion_ids = tokenizer(completions, add_special_tokens=False)["input_ids"]
+    rows = [p + c for p, c in zip(prompt_ids, completion_ids, strict=True)]
+    input_ids = torch.full((size, max(map(len, rows))), tokenizer.pad_token_id)
+    labels = torch.full_like(input_ids, -100)
+    attention_mask = torch.zeros_like(input_ids)
+    for index, (row, prompt) in enumerate(zip(rows, prompt_ids, strict=True)):
+        input_ids[index, : len(row)] = torch.tensor(row)
+        labels[index, len(prompt) : len(row)] = torch.tensor(row[len(prompt) :])
+        attention_mask[index, : len(row)] = 1
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+def warm_up(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    clean_steps: int = CLEAN_STEPS,
+    overthinking_steps: int = OVERTHINKING_STEPS,
+) -> None:
+    """Supervised learning on fresh traces: first faultless searches, from which the moves are learned quickly, then
+    the overthinking mix that the starting policy is to imitate.
+    """
+    rng = random.Random(SEED)
+    steps = clean_steps + overthinking_steps
+    faultless, overthinking = TraceStyle(clean=1, clean_slip=0, early=0), TraceStyle()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05)
+    model.train()
+    started = time.monotonic()
+    for step in range(1, steps + 1):
+        style = faultless if step <= clean_steps else overthinking
+        loss = model(**warm_up_batch(tokenizer, rng, BATCH_SIZE, style)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        if step % 100 == 0 or step == steps:
+            print(f"step {step}/{steps}  loss {loss.item():.3f}  {time.monotonic() - started:.0f} s", flush=True)
+    model.eval()
+
+
+def make(
+    output: Path = MODEL_DIR, clean_steps: int = CLEAN_STEPS, overthinking_steps: int = OVERTHINKING_STEPS
+) -> Qwen3ForCausalLM:
+    """Make, warm up and save model and tokenizer. Sets torch to one thread and to deterministic algorithms."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(SEED)
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
+    warm_up(model, tokenizer, clean_steps, overthinking_steps)
+    model.save_pretrained(output)
+    tokenizer.save_pretrained(output)
+    return model
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=MODEL_DIR)
+    make(parser.parse_args().output)

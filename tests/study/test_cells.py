@@ -1,0 +1,202 @@
+"""The study's arms, measurements and cells."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from pocket.make import MODEL_DIR
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from repro_trl.method.advantage import normalize_rewards, reward_to_go
+from repro_trl.method.process_reward import process_rewards
+from study import arms, instruments, measure, sampler
+from study.cell import Cell, run_cell
+from study.tasks import TASKS
+
+DIGITS = TASKS["digits"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return AutoModelForCausalLM.from_pretrained(MODEL_DIR).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return AutoTokenizer.from_pretrained(MODEL_DIR)
+
+
+@pytest.fixture(scope="module")
+def sample(model, tokenizer):
+    torch.manual_seed(0)
+    return measure.draw(model, tokenizer, DIGITS, problem_seed=0, num_problems=4, num_generations=6)
+
+
+def test_the_sampler_has_the_probabilities_of_the_model(model, tokenizer, monkeypatch):
+    prompts = tokenizer(["A: 1+1 = 2\n\n", "Find the digits. A: 7-1 ; B: 8-2\n\n"], return_tensors="pt", padding=True)
+    seen = []
+    step = sampler._step
+    monkeypatch.setattr(sampler, "_step", lambda *args: seen.append((args[2], step(*args))) or seen[-1][1])
+    torch.manual_seed(1)
+    output = sampler.sample(model, prompts["input_ids"], prompts["attention_mask"], 12)
+    new = torch.ones(2, output.shape[1] - prompts["input_ids"].shape[1], dtype=torch.long)
+    mask = torch.cat([prompts["attention_mask"], new], dim=1)
+    with torch.no_grad():
+        expected = model(input_ids=output, attention_mask=mask).logits
+    compared = [(place, logits) for place, logits in seen if len(logits) == 2]
+    assert len(compared) > 5
+    for place, logits in compared:
+        torch.testing.assert_close(logits, expected[:, place], atol=1e-4, rtol=1e-4)
+
+
+def test_completions_end_once(model, tokenizer):
+    torch.manual_seed(2)
+    prompts = tokenizer(["A: 1+1 = 2\n\n</think>\n\n\\boxed{2}"] * 30, return_tensors="pt")
+    output = sampler.sample(model, prompts["input_ids"], prompts["attention_mask"], 20)
+    ended = 0
+    for row in output[:, prompts["input_ids"].shape[1] :].tolist():
+        if tokenizer.eos_token_id in row:
+            ended += 1
+            assert set(row[row.index(tokenizer.eos_token_id) + 1 :]) <= {tokenizer.pad_token_id}
+    assert ended > 25
+
+
+def test_the_sampler_refuses_what_it_cannot_do(model):
+    try:
+        sampler.use_in(model)
+        for settings in ({"temperature": 0.7}, {"top_k": 5}, {"top_p": 0.9}, {"do_sample": False}):
+            config = GenerationConfig(max_new_tokens=3, **{"do_sample": True, "top_k": 0, **settings})
+            with pytest.raises(ValueError, match="temperature 1"):
+                model.generate(torch.tensor([[5]]), torch.tensor([[1]]), config)
+    finally:
+        del model.generate
+
+
+def test_a_sample_says_what_it_holds(sample, tokenizer):
+    ids, mask = sample.batch["completion_ids"], sample.batch["completion_mask"].bool()
+    assert sample.groups.tolist() == [group for group in range(4) for _ in range(6)]
+    assert {segment.label for segment in sample.segments} >= {"step", "wrong"}
+    for segment in sample.segments:
+        piece = tokenizer.decode(ids[segment.row, segment.start : segment.end])
+        assert piece.endswith("\n\n") and piece.count("\n\n") == 1
+        assert mask[segment.row, segment.start : segment.end].all() and segment.end <= sample.ends[segment.row]
+    for text, correct, group in zip(sample.texts, sample.correct, sample.groups, strict=True):
+        assert correct == float(text.endswith(f"\\boxed{{{sample.problems[group].answer}}}"))
+    by_group = sample.outcome_advantages.view(4, 6)
+    torch.testing.assert_close(by_group.mean(dim=1), torch.zeros(4), atol=1e-6, rtol=0)
+
+
+def test_credit_of_the_papers_form_is_that_of_the_method(model, tokenizer, sample):
+    boundaries, mask, values = scored = measure.objective(model, tokenizer, sample, "", 2)
+    assert mask.sum(dim=1).max() == 4 and (values[mask] < 0).all()
+    given = measure.credit("repro", scored, sample)
+    rewards = process_rewards(values, mask)
+    normalized = normalize_rewards(rewards, mask[:, 1:], sample.groups)
+    expected = reward_to_go(normalized, mask[:, 1:], boundaries[:, 1:], given.advantages.shape[1])
+    torch.testing.assert_close(given.advantages, expected)
+    for row, segment_rewards in enumerate(rewards):
+        bounds = boundaries[row][mask[row]].tolist()
+        for index, (start, end) in enumerate(pairwise(bounds)):
+            assert (given.rewards[row, start:end] == segment_rewards[index]).all()
+
+
+def test_shuffling_keeps_each_completions_rewards():
+    torch.manual_seed(0)
+    rewards, mask = torch.randn(40, 6), torch.arange(6) < torch.arange(40)[:, None] % 7
+    shuffled = arms.shuffle(rewards.masked_fill(~mask, 0.0), mask)
+    assert not shuffled[~mask].any() and not torch.equal(shuffled, rewards.masked_fill(~mask, 0.0))
+    for row in range(40):
+        assert sorted(shuffled[row][mask[row]].tolist()) == sorted(rewards[row][mask[row]].tolist())
+
+
+def test_constants_know_only_the_place():
+    mask = torch.tensor([[True] * 5, [True, True, True, False, False], [True, True, False, False, False]])
+    found = arms.ConstantRewards()._segment_rewards(torch.randn(3, 5), mask)
+    expected = [[0.35, 0.02, 0.02, 0.5], [0.35, 0.5, 0, 0], [0.5, 0, 0, 0]]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_discounted_credit_lies_between_both_kinds(model, tokenizer, sample):
+    scored = measure.objective(model, tokenizer, sample, "</think>\n\n", arms.ALL_STARTS)
+    discounted = measure.credit("recipe discounted", scored, sample).advantages
+    own = measure.credit("recipe", scored, sample).advantages
+    boundaries, mask, _ = scored
+    row = mask.sum(dim=1).argmax()
+    starts = boundaries[row][mask[row]].tolist()[:-1]
+    credit = 0.0
+    for start in reversed(starts):
+        credit = own[row, start].item() + 0.5 * credit
+        assert discounted[row, start].item() == pytest.approx(credit, abs=1e-4)
+
+
+def test_potential_credit_is_the_objective_at_a_segments_start(model, tokenizer, sample):
+    _, mask, values = scored = measure.objective(model, tokenizer, sample, "</think>\n\n", arms.ALL_STARTS)
+    advantages = measure.credit("recipe potential", scored, sample).advantages
+    is_start = mask[:, 1:]  # of the segment that ends at each boundary
+    mean = values[:, :-1][is_start].mean()
+    for row in range(len(values)):
+        starts = scored[0][row][mask[row]].tolist()[:-1]
+        ends = scored[0][row][mask[row]].tolist()[1:]
+        for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
+            expected = (mean - values[row, index]).expand(end - start)
+            torch.testing.assert_close(advantages[row, start:end], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_perfect_rewards_have_perfect_auc(sample):
+    values = torch.zeros(sample.batch["completion_ids"].shape)
+    for segment in sample.segments:
+        values[segment.row, segment.start : segment.end] = float(segment.label in DIGITS.useful)
+    assert measure.segment_auc(values, sample) == {"useful": 1.0, "inner": 1.0, "step": 1.0}
+    assert measure.segment_auc(-values, sample) == {"useful": 0.0, "inner": 0.0, "step": 0.0}
+    assert measure.segment_auc(0 * values, sample) == {"useful": 0.5, "inner": 0.5, "step": 0.5}
+
+
+def test_gradients_of_thought_and_answer_make_the_whole(model, tokenizer, sample):
+    totals = instruments.total_advantages(model, tokenizer, sample, ("recipe",))
+    parts = instruments.split_gradients(model, sample, totals)
+    assert parts.keys() == {"outcome", "recipe", "labels", "labels shuffled", "answer"}
+    whole = instruments.gradients(model, sample, totals)
+    for name, vector in whole.items():
+        torch.testing.assert_close(parts[name] + parts["answer"], vector, atol=1e-5, rtol=1e-3)
+    assert torch.cosine_similarity(whole["outcome"], whole["recipe"], dim=0) < 0.99
+
+
+def test_what_labels_lead_to_sums_to_the_cosine(model, tokenizer, sample):
+    process = instruments.process_advantages(model, tokenizer, sample, ("recipe",))["recipe"][1]
+    gradient = instruments.gradients(model, sample, {"process": process})["process"]
+    target = torch.randn(len(gradient))
+    led = instruments.leads(model, tokenizer, sample, "recipe", target)
+    assert led.keys() == DIGITS.labels | {"end of the thought"}
+    cosine = torch.cosine_similarity(gradient, target, dim=0).item()
+    assert sum(led.values()) == pytest.approx(cosine, abs=1e-4)
+    assert led["restart"] == 0 or any(segment.label == "restart" for segment in sample.segments)
+
+
+def test_evaluation_is_reproducible_and_leaves_no_trace(model, tokenizer):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    found = [measure.evaluate(model, tokenizer, DIGITS, seed=1, num_problems=3, num_generations=4) for _ in range(2)]
+    assert found[0] == found[1]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("algorithm", "arm"),
+    [("grpo", "recipe shuffled"), ("reinforce_pp_baseline", "repro"), ("ppo", "repro"), ("grpo", "length")],
+)
+def test_a_cell_again_gives_the_same(algorithm, arm):
+    cell = Cell("digits", algorithm, arm, 3)
+    found = [run_cell(cell, steps=1) for _ in range(2 if algorithm == "grpo" else 1)]
+    for result in found:
+        result.pop("seconds")
+        assert len(result["curve"]) == 1 and 0 <= result["evaluations"]["1"]["accuracy"] <= 1
+    assert found[0] == found[-1]
+
+
+@pytest.mark.slow
+def test_arms_of_a_seed_share_start_and_problems():
+    curves = [run_cell(Cell("digits", "grpo", arm, 3), steps=1)["curve"][0] for arm in ("plain", "repro")]
+    shared = ("accuracy", "thinking_tokens", "backtracks")
+    assert [curves[0][name] for name in shared] == [curves[1][name] for name in shared]
+    assert "objective_gain" in curves[1] and "objective_gain" not in curves[0]

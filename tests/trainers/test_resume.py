@@ -1,0 +1,152 @@
+"""A run that is killed and resumed goes on as the run that was not, to the last bit."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig
+from ranks import backend_settings, run_ranks
+from tiny_policy import save_tiny_policy
+from tiny_runs import losses, settings, token_reward, weights
+from transformers.trainer_utils import get_last_checkpoint
+from trl import GRPOConfig, GRPOTrainer
+
+from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
+from repro_trl.demo import task
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
+
+
+class Killed(Exception):
+    pass
+
+
+def make(
+    policy, folder, trainer_class=ReproGRPOTrainer, kill_at=None, prompts=64, streamed=False, lora=False, **options
+):
+    """`kill_at`: the number of forward-backward passes after which the run dies."""
+    values = settings(
+        folder,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        max_steps=STEPS,
+        save_strategy="steps",
+        save_steps=1,
+    )
+    values.update(options)
+    config_class = ReproGRPOConfig
+    if trainer_class is GRPOTrainer:
+        config_class, values = GRPOConfig, {k: v for k, v in values.items() if not k.startswith("repro_")}
+
+    class Mortal(trainer_class):
+        passes = 0
+
+        def training_step(self, *args, **kwargs):
+            loss = super().training_step(*args, **kwargs)
+            self.passes += 1
+            if self.passes == kill_at:
+                raise Killed
+            return loss
+
+    dataset = task.train_dataset(size=prompts, seed=3)
+    torch.manual_seed(0)  # adapters start at random, before the trainer sets its seed
+    return Mortal(
+        policy,
+        token_reward,
+        config_class(**values),
+        dataset.to_iterable_dataset() if streamed else dataset,
+        peft_config=LoraConfig(r=4, task_type="CAUSAL_LM", lora_dropout=0.1) if lora else None,
+    )
+
+
+CASES = {
+    "one optimizer step per generation": {},
+    "two iterations": {"num_iterations": 2},
+    "three iterations, whole generation batches": {"num_iterations": 3, "per_device_train_batch_size": 8},
+    "two optimizer steps per generation": {"steps_per_generation": 4},
+    "several epochs": {"prompts": 4},
+    "several epochs, two iterations": {"prompts": 4, "num_iterations": 2},
+    "KL, GSPO-token": {"beta": 0.1, "importance_sampling_level": "sequence", "num_iterations": 2},
+    "streamed": {"streamed": True, "num_iterations": 2},
+    "LoRA with dropout": {"lora": True, "num_iterations": 2},
+}
+
+
+@pytest.mark.parametrize("passes", [5, 8])  # in the middle of an accumulation window, and at its end
+@pytest.mark.parametrize("case", CASES)
+def test_resumed_run_is_the_uninterrupted_run(tmp_path, policy, case, passes):
+    options = CASES[case]
+    whole = make(policy, tmp_path / "whole", **options)
+    whole.train()
+    killed = make(policy, tmp_path / "killed", kill_at=passes, **options)
+    with pytest.raises(Killed):
+        killed.train()
+    checkpoint = get_last_checkpoint(str(tmp_path / "killed"))
+    resumed = make(policy, tmp_path / "killed", **options)
+    resumed.train(resume_from_checkpoint=checkpoint)
+
+    done = int(checkpoint.rpartition("-")[2])
+    assert done == (passes - 1) // 2 and 1 < done < STEPS - 1
+    assert losses(resumed) == losses(whole) and any(losses(whole)[done:])
+    assert weights(resumed.model).equal(weights(whole.model))
+
+
+def test_rollouts_are_kept_in_the_middle_of_a_generation_batch_only(tmp_path, policy):
+    make(policy, tmp_path, num_iterations=2, max_steps=4).train()
+    assert [(tmp_path / f"checkpoint-{step}" / "rollouts_0.pt").exists() for step in (1, 2, 3, 4)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_rollouts_of_another_set_up_are_named_and_left(tmp_path, policy, caplog):
+    make(policy, tmp_path, num_iterations=2, max_steps=1).train()
+    resumed = make(policy, tmp_path, num_iterations=3, max_steps=2)
+    resumed.train(resume_from_checkpoint=True)
+    assert "rollouts" in caplog.text and "generated anew" in caplog.text
+    assert len(losses(resumed)) == 2
+
+
+def test_checkpoint_of_the_plain_trainer_is_taken_over(tmp_path, policy):
+    make(policy, tmp_path, GRPOTrainer, max_steps=2).train()
+    resumed = make(policy, tmp_path)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == STEPS and len(losses(resumed)) == STEPS
+
+
+def _run_rank(policy, folder, backend, resume):
+    trainer = make(
+        policy,
+        folder,
+        num_iterations=2,
+        per_device_train_batch_size=2,
+        prompts=4,
+        **backend_settings(backend),
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return {
+        "processes": trainer.accelerator.num_processes,
+        "type": trainer.accelerator.distributed_type.value,
+        "log": json.dumps(
+            [{k: e.get(k) for k in ("loss", "grad_norm", "reward")} for e in trainer.state.log_history[:-1]]
+        ),
+    }
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("backend", ["ddp", "zero2", "zero3", "fsdp2"])
+def test_several_processes_resume_in_the_middle_of_a_generation_batch(tmp_path, policy, backend):
+    whole = run_ranks(_run_rank, tmp_path, policy, tmp_path / "a", backend, None, backend=backend)
+    checkpoint = str(tmp_path / "a" / "checkpoint-3")
+    resumed = run_ranks(_run_rank, tmp_path, policy, tmp_path / "b", backend, checkpoint, backend=backend)
+    for result in (*whole, *resumed):
+        assert result["processes"] == 2
+        assert result["type"] == {"ddp": "MULTI_CPU", "fsdp2": "FSDP"}.get(backend, "DEEPSPEED")
+    assert resumed[0]["log"] == whole[0]["log"] and len(json.loads(whole[0]["log"])) == STEPS
