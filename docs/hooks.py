@@ -29,7 +29,8 @@ _BENCHMARK_COLUMNS = {
 
 def settings_table(name: str) -> str:
     """The fields that the config class `repro_trl.NAME` itself adds, with default and help."""
-    config = getattr(importlib.import_module("repro_trl.config"), name)
+    module_name, _, class_name = name.rpartition(".")
+    config = getattr(importlib.import_module(f"repro_trl.{module_name}"), class_name)
     rows = []
     for field in dataclasses.fields(config):
         if field.name not in config.__annotations__:
@@ -102,7 +103,7 @@ FILLERS: dict[str, Callable[[str], str]] = {
     "help": command_help,
     "all commands": all_commands,
 }
-_MARKER = re.compile(r"^<!-- fill: ([a-z ]+?)(?: of ([\w ]+))? -->$", re.MULTILINE)
+_MARKER = re.compile(r"^<!-- fill: ([a-z ]+?)(?: of ([\w. ]+))? -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **kwargs: Any) -> str:

@@ -17,19 +17,22 @@ Every field of `ReproGRPOConfig`, `ModelConfig` and `ReproScriptArguments` is an
 """
 
 import sys
+from pathlib import Path
 
-from common import (
-    ReproScriptArguments,
-    config_arguments,
-    load_problems,
-    load_tokenizer,
-    make_reward,
-    set_model_arguments,
-    train_and_report,
-)
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
+from repro_trl.training.arguments import (
+    ReproScriptArguments,
+    config_arguments,
+    load_tokenizer,
+    set_model_arguments,
+)
+from repro_trl.training.problems import load_problems
+from repro_trl.training.reward import make_reward
+from repro_trl.training.run import train_and_report
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "pocket_grpo.yaml"
 
 
 def main(script_args: ReproScriptArguments, training_args: ReproGRPOConfig, model_args: ModelConfig) -> None:
@@ -52,5 +55,5 @@ def main(script_args: ReproScriptArguments, training_args: ReproGRPOConfig, mode
 
 if __name__ == "__main__":
     parser = TrlParser((ReproScriptArguments, ReproGRPOConfig, ModelConfig))
-    arguments = config_arguments(sys.argv[1:], default_config="pocket_grpo.yaml")
+    arguments = config_arguments(sys.argv[1:], DEFAULT_CONFIG)
     main(*parser.parse_args_and_config(arguments, fail_with_unknown_args=True))

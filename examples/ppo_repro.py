@@ -21,19 +21,20 @@ Every field of `ReproPPOConfig`, `ModelConfig` and `PPOScriptArguments` is an ar
 import dataclasses
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from common import (
-    ReproScriptArguments,
-    config_arguments,
-    load_problems,
-    load_tokenizer,
-    make_reward,
-    set_model_arguments,
-    train_and_report,
-)
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from repro_trl import ReproPPOConfig, ReproPPOTrainer
+from repro_trl.training.arguments import (
+    ReproScriptArguments,
+    config_arguments,
+    load_tokenizer,
+    set_model_arguments,
+)
+from repro_trl.training.problems import load_problems
+from repro_trl.training.reward import make_reward
+from repro_trl.training.run import train_and_report
 
 
 @dataclass
@@ -44,6 +45,9 @@ class PPOScriptArguments(ReproScriptArguments):
         default=False,
         metadata={"help": "Train the critic with an adapter too, made from the same settings as the policy's."},
     )
+
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "pocket_ppo.yaml"
 
 
 def main(script_args: PPOScriptArguments, training_args: ReproPPOConfig, model_args: ModelConfig) -> None:
@@ -67,5 +71,5 @@ def main(script_args: PPOScriptArguments, training_args: ReproPPOConfig, model_a
 
 if __name__ == "__main__":
     parser = TrlParser((PPOScriptArguments, ReproPPOConfig, ModelConfig))
-    arguments = config_arguments(sys.argv[1:], default_config="pocket_ppo.yaml")
+    arguments = config_arguments(sys.argv[1:], DEFAULT_CONFIG)
     main(*parser.parse_args_and_config(arguments, fail_with_unknown_args=True))

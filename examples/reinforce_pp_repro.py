@@ -24,19 +24,22 @@ them.
 """
 
 import sys
+from pathlib import Path
 
-from common import (
-    ReproScriptArguments,
-    config_arguments,
-    load_problems,
-    load_tokenizer,
-    make_reward,
-    set_model_arguments,
-    train_and_report,
-)
 from trl import ModelConfig, TrlParser, get_peft_config
 
 from repro_trl import ReproReinforcePlusPlusConfig, ReproReinforcePlusPlusTrainer
+from repro_trl.training.arguments import (
+    ReproScriptArguments,
+    config_arguments,
+    load_tokenizer,
+    set_model_arguments,
+)
+from repro_trl.training.problems import load_problems
+from repro_trl.training.reward import make_reward
+from repro_trl.training.run import train_and_report
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "pocket_reinforce_pp.yaml"
 
 
 def main(
@@ -61,5 +64,5 @@ def main(
 
 if __name__ == "__main__":
     parser = TrlParser((ReproScriptArguments, ReproReinforcePlusPlusConfig, ModelConfig))
-    arguments = config_arguments(sys.argv[1:], default_config="pocket_reinforce_pp.yaml")
+    arguments = config_arguments(sys.argv[1:], DEFAULT_CONFIG)
     main(*parser.parse_args_and_config(arguments, fail_with_unknown_args=True))

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path[:1] = [str(ROOT), str(ROOT / "examples")]  # so that `study` and `pocket` are found from anywhere
+sys.path[0:1] = [str(ROOT), str(ROOT / "examples")]  # so that `study` and `pocket` are found from anywhere
 
-from study import records
-from study.arms import ALGORITHMS as ALGORITHM_SETTINGS
-from study.arms import ARMS
-from study.grid import ABLATION_SEEDS, CONTROLS, PARTS, SEEDS, rates
-from study.intervals import UNCLEAR, Interval, all_of, interval, paired, verdict_better, verdict_equal
-from study.tuning import by_setting
+from study import records  # noqa: E402
+from study.arms import ALGORITHMS as ALGORITHM_SETTINGS  # noqa: E402
+from study.arms import ARMS  # noqa: E402
+from study.grid import ABLATION_SEEDS, CONTROLS, PARTS, SEEDS, rates  # noqa: E402
+from study.intervals import UNCLEAR, Interval, all_of, interval, paired, verdict_better, verdict_equal  # noqa: E402
+from study.tuning import by_setting  # noqa: E402
 
 PAGE, PLOT = ROOT / "docs" / "results.md", ROOT / "docs" / "results.svg"
 TASKS = ("digits", "search")

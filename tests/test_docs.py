@@ -188,7 +188,7 @@ def hooks():
 def test_every_setting_is_listed(hooks):
     page = hooks.on_page_markdown((DOCS / "settings.md").read_text(encoding="utf-8"))
     trl = {field.name for field in dataclasses.fields(GRPOConfig)}
-    configs = [vars(sys.modules["repro_trl"])[name] for name in sys.modules["repro_trl"].__all__ if "Config" in name]
+    configs = [getattr(sys.modules["repro_trl"], name) for name in sys.modules["repro_trl"].__all__ if "Config" in name]
     names = {f.name for config in configs for f in dataclasses.fields(config)} - trl
     listed = re.findall(r"^\| `(\w+)` \| `.+?` \| \S", page, re.MULTILINE)
     assert sorted(listed) == sorted(names) and names >= {f.name for f in dataclasses.fields(ReproConfigMixin)}
@@ -225,7 +225,7 @@ def test_every_metric_is_listed_and_no_other(tmp_path):
     columns = {name for name in read_completions(file).column_names if name.startswith("repro_")}
     example = {"thinking_tokens", "backtracks"}
     assert listed_names(DOCS / "metrics.md") == own | columns | example
-    script = (ROOT / "examples" / "common.py").read_text(encoding="utf-8")
+    script = (ROOT / "repro_trl" / "training" / "reward.py").read_text(encoding="utf-8")
     assert set(re.findall(r'log_metric\("(\w+)"', script)) == example
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import ppo_repro
 import pytest
 import reinforce_pp_repro
-from common import ReproScriptArguments, config_arguments
 from peft import PeftModel
 from tiny_policy import save_tiny_policy
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 from trl import ModelConfig, TrlParser
 
 from repro_trl import ReproPPOConfig, ReproReinforcePlusPlusConfig
+from repro_trl.training.arguments import ReproScriptArguments, config_arguments
 
 CONFIGS = Path(ppo_repro.__file__).parent / "configs"
 SCRIPTS = {
@@ -74,10 +74,8 @@ def test_adapter_for_the_policy_and_for_the_critic(tmp_path, policy):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_embedded_default_is_the_scripts_own(name):
-    arguments = config_arguments([], default_config=f"pocket_{name}.yaml")
-    assert Path(arguments[-1]).is_file() and f'default_config="pocket_{name}.yaml"' in Path(
-        SCRIPTS[name][0].__file__
-    ).read_text(encoding="utf-8")
+    arguments = config_arguments([], default_config=SCRIPTS[name][0].DEFAULT_CONFIG)
+    assert Path(arguments[-1]).is_file() and Path(arguments[-1]).name == f"pocket_{name}.yaml"
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import grpo_repro
 import pytest
-from common import ReproScriptArguments, config_arguments
 from tiny_models import tiny_model
 from tiny_tokenizers import byte_level_tokenizer
 from transformers import AutoModelForCausalLM
 from trl import ModelConfig, TrlParser
 
 from repro_trl import ReproGRPOConfig
+from repro_trl.training.arguments import ReproScriptArguments, config_arguments
 
 CONFIGS = Path(grpo_repro.__file__).parent / "configs"
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -20,7 +20,7 @@ SHORT = ["--use_cpu", "true", "--disable_tqdm", "true", "--save_strategy", "no",
 
 def run(*arguments):
     parser = TrlParser((ReproScriptArguments, ReproGRPOConfig, ModelConfig))
-    arguments = config_arguments([*map(str, arguments), *SHORT], default_config="pocket_grpo.yaml")
+    arguments = config_arguments([*map(str, arguments), *SHORT], default_config=grpo_repro.DEFAULT_CONFIG)
     grpo_repro.main(*parser.parse_args_and_config(arguments, fail_with_unknown_args=True))
 
 

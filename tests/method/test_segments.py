@@ -15,7 +15,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models
 from transformers import ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.tokenization_utils_sentencepiece import SentencePieceBackend
 
-from repro_trl.method import segments as boundaries
+from repro_trl.method import token_text
 from repro_trl.method.segments import find_segment_starts, select_boundaries
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "math_cot_100.jsonl"
@@ -119,7 +119,7 @@ def check_against_brute_force(tokenizer: PreTrainedTokenizerBase, completions: l
 
 
 def uses_table(tokenizer: PreTrainedTokenizerBase) -> bool:
-    return isinstance(boundaries._reader_of(tokenizer), boundaries._TableReader)
+    return isinstance(token_text._reader_of(tokenizer), token_text._TableReader)
 
 
 # --------------------------------------------------------------------------------------------------- worked by hand
@@ -168,7 +168,7 @@ def test_delimiter_inside_the_marker_is_no_start():
 @pytest.fixture
 def without_table(monkeypatch):
     """Every tokenizer is read by decoding, as one whose decoder is not understood."""
-    monkeypatch.setattr(boundaries, "_build_table_reader", lambda tokenizer: (None, "the test says so"))
+    monkeypatch.setattr(token_text, "_build_table_reader", lambda tokenizer: (None, "the test says so"))
 
 
 @pytest.mark.parametrize("table", [True, False])
@@ -306,7 +306,7 @@ def test_other_decoders_agree_with_brute_force(decoder, caplog):
     rng = random.Random(3)
     weights = [4 if token in ("n", "e") else 1 for token in tokens]
     completions = [rng.choices(range(len(tokens)), weights, k=rng.randint(0, 25)) for _ in range(30)]
-    with caplog.at_level(logging.WARNING, logger="repro_trl.method.segments"):
+    with caplog.at_level(logging.WARNING, logger="repro_trl.method.token_text"):
         check_against_brute_force(tokenizer, completions)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "decoder" in caplog.text
@@ -422,7 +422,7 @@ def test_tokenizers_are_not_kept_alive():
         tokenizer = make()
         find_segment_starts(tokenizer, [5, 6])
         alive = weakref.ref(tokenizer)
-        assert tokenizer in boundaries._READERS
+        assert tokenizer in token_text._READERS
         del tokenizer
         gc.collect()
         assert alive() is None
@@ -435,7 +435,7 @@ def test_table_that_fails_its_check_is_not_used(caplog):
 
     tokenizer = ShoutingTokenizer(tokenizer_object=byte_level_tokenizer().backend_tokenizer)
     ids = tokenizer.encode("Let x.\n\nso it\n\n is </think>")
-    with caplog.at_level(logging.WARNING, logger="repro_trl.method.segments"):
+    with caplog.at_level(logging.WARNING, logger="repro_trl.method.token_text"):
         starts, end = find_segment_starts(tokenizer, ids)
         find_segment_starts(tokenizer, ids, delimiter="SO")
     assert not uses_table(tokenizer)
@@ -445,7 +445,7 @@ def test_table_that_fails_its_check_is_not_used(caplog):
 
 
 def test_known_tokenizers_do_not_warn(caplog):
-    with caplog.at_level(logging.WARNING, logger="repro_trl.method.segments"):
+    with caplog.at_level(logging.WARNING, logger="repro_trl.method.token_text"):
         for make in TOKENIZERS.values():
             find_segment_starts(make(), [5, 6])
     assert not caplog.records

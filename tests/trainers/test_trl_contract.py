@@ -113,7 +113,7 @@ def test_prompts_are_padded_on_the_left_and_completions_on_the_right(generated):
     for key, step in (("prompt_mask", 1), ("completion_mask", -1)):
         mask = generated.batch[key].bool()
         ordered = (mask.int().diff(dim=1) * step >= 0).all()
-        assert ordered, changed(f"{key!r} is padded on the other side", "repro_trl/objective.py reads it so")
+        assert ordered, changed(f"{key!r} is padded on the other side", "repro_trl/method/objective.py reads it so")
 
 
 def test_rewards_are_gathered_in_the_order_of_the_rows(generated):
