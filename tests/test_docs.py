@@ -17,6 +17,7 @@ from tiny_policy import save_tiny_policy
 from tiny_runs import token_reward, trl_settings
 from trl import GRPOConfig
 
+import repro_trl
 from repro_trl import ReproConfigMixin, ReproGRPOConfig, ReproPPOConfig, ReproPPOTrainer
 from repro_trl.demo import task
 from repro_trl.reporting.completions import completions_files, read_completions
@@ -188,7 +189,7 @@ def hooks():
 def test_every_setting_is_listed(hooks):
     page = hooks.on_page_markdown((DOCS / "settings.md").read_text(encoding="utf-8"))
     trl = {field.name for field in dataclasses.fields(GRPOConfig)}
-    configs = [getattr(sys.modules["repro_trl"], name) for name in sys.modules["repro_trl"].__all__ if "Config" in name]
+    configs = [getattr(repro_trl, name) for name in repro_trl.__all__ if "Config" in name]
     names = {f.name for config in configs for f in dataclasses.fields(config)} - trl
     listed = re.findall(r"^\| `(\w+)` \| `.+?` \| \S", page, re.MULTILINE)
     assert sorted(listed) == sorted(names) and names >= {f.name for f in dataclasses.fields(ReproConfigMixin)}
