@@ -8,6 +8,9 @@ from typing import Any, Self
 
 from .answers import DEFAULT_ANSWER_TEMPLATE, validate_answer_template
 
+AUTO_PREFIX = "auto"
+"""Value of `repro_answer_prefix` that lets the trainer find out where the policy gives its answer."""
+
 # A backslash followed by "n", not the start of a LaTeX command such as "\neq": what a shell leaves of '\n\n'.
 _ESCAPED_NEWLINE = re.compile(r"\\n(?![A-Za-z])")
 
@@ -72,7 +75,15 @@ class ReproConfigMixin:
         metadata={
             "help": "Text placed between the partial thought and the answer, given but not scored, for example "
             "`</think>` between two blank lines. At the last boundary of a completion that has written the "
-            "`repro_think_end` marker itself, the prefix is cut after the marker."
+            "`repro_think_end` marker itself, the prefix is cut after the marker. `auto`: the trainer finds out where "
+            "this policy gives its answer."
+        },
+    )
+    repro_prefix_candidates: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Texts that `repro_answer_prefix='auto'` tries besides its own list and what the policy writes "
+            "before its answers."
         },
     )
     repro_ema_weight: float | None = field(
