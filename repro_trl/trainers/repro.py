@@ -1,7 +1,6 @@
 """`ReproMixin`: adds the process advantage to whatever outcome advantage a trainer computes."""
 
 import math
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,20 +10,18 @@ from torch import Tensor
 from transformers.utils import logging
 from trl.trainer.utils import get_config_model_id
 
-from ..answers import answer_text, extract_answer
+from ..answers import answer_text
 from ..config import ReproConfigMixin
 from ..method.advantage import normalize_rewards, reward_to_go, segment_credit
 from ..method.process_reward import magnitude_score, process_rewards, stability_score
 from ..method.score import AnswerTokens, ScoredRollouts, ScoringRow, encode_answer, has_think_end, prefix_after_marker
 from ..method.segments import find_segment_starts
+from .ground_truth import GroundTruth
 from .hook import Rollout
 from .policy_scorer import CompletionScores, PolicyScoring
 from .trace_recorder import TraceRecorder
 
 logger = logging.get_logger(__name__)
-
-# Columns of these names hold what a reward compares with: a wrong `repro_answer_column` is then an oversight.
-_GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|^gt$", re.IGNORECASE)
 
 REPRO_PAPER = {
     "title": "Rectifying LLM Thought from Lens of Optimization",
@@ -47,8 +44,8 @@ class ReproMixin(PolicyScoring):
     of METHOD §5. With `repro_alpha=0` it is `super()` alone.
 
     Args:
-        answer_fn: takes a dataset row, returns the bare ground-truth answer, or `None` for a row without one. Replaces
-            `repro_answer_column`.
+        answer_fn: takes a dataset row, returns its ground truth in any form that a column may hold it, or `None` for a
+            row without one. Replaces `repro_answer_column`.
 
     All other arguments are those of the trainer. `args` may be the plain TRL config: RePro's settings then have their
     defaults.
@@ -56,8 +53,6 @@ class ReproMixin(PolicyScoring):
 
     _config_class: type[ReproConfigMixin]
     _paper = REPRO_PAPER
-    # False where the training set is known to hold no ground truth.
-    _has_answers = True
     _warned_of_merged_segments = False
 
     def __init__(
@@ -66,7 +61,7 @@ class ReproMixin(PolicyScoring):
         reward_funcs: Any = None,
         args: Any = None,
         *more: Any,
-        answer_fn: Callable[[dict[str, Any]], str | None] | None = None,
+        answer_fn: Callable[[dict[str, Any]], Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if args is None:
@@ -75,8 +70,8 @@ class ReproMixin(PolicyScoring):
         elif not isinstance(args, ReproConfigMixin):
             args = self._config_class.from_trl(args)
         super().__init__(model, reward_funcs, args, *more, **kwargs)
-        self._answer_fn = answer_fn
         self._check_dataset()
+        self._ground_truth = GroundTruth(self.train_dataset, args, answer_fn, self.accelerator.is_main_process)
         self._answer_cache: dict[str, tuple[AnswerTokens, AnswerTokens]] = {}
         self._traces = TraceRecorder(self)
         self._start_scoring()
@@ -85,37 +80,25 @@ class ReproMixin(PolicyScoring):
 
     def _check_dataset(self) -> None:
         columns = self.train_dataset.column_names
-        if columns is None:  # a streamed dataset may not know its columns; rows are checked as they come
-            return
-        if "prompt" not in columns and self.environment_factories is None:
+        if columns is not None and "prompt" not in columns and self.environment_factories is None:
             raise ValueError(
                 f"train_dataset has no column 'prompt', only {columns}. Rename the column that holds the problem, for "
                 "example dataset.rename_column('question', 'prompt')."
             )
-        if self.args.repro_alpha > 0 and self._answer_fn is None and self.args.repro_answer_column not in columns:
-            self._report_missing_answers(columns)
-            self._has_answers = False
 
-    def _report_missing_answers(self, columns: list[str]) -> None:
-        """An error where a ground truth seems to be meant; else a warning, so that data that train GRPO train this."""
-        column = self.args.repro_answer_column
-        candidates = [name for name in columns if _GROUND_TRUTH_NAME.search(name)]
-        if column != ReproConfigMixin.repro_answer_column or candidates:
-            raise ValueError(
-                f"repro_answer_column={column!r} is not a column of the dataset, which has {columns}. Name the column "
-                "with the ground truth, or give the trainer an `answer_fn`."
-            )
-        if self.accelerator.is_main_process:
-            logger.warning_once(
-                f"The dataset has no column {column!r}, only {columns}: without a ground truth RePro adds nothing to "
-                "the outcome advantage. Name its column in `repro_answer_column`, or give the trainer an `answer_fn`."
-            )
+    @property
+    def _has_answers(self) -> bool:
+        return self._ground_truth.has_answers
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.model.training:
+            self._ground_truth.observe(inputs)
+        return super()._generate_and_score_completions(inputs)
 
     def _set_signature_columns_if_needed(self) -> None:
         # With `remove_unused_columns=True`, TRL keeps only what it reads itself.
         super()._set_signature_columns_if_needed()
-        if self.args.repro_answer_column not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, self.args.repro_answer_column]
+        self._signature_columns = self._ground_truth.kept_columns(self._signature_columns)
 
     # ----------------------------------------------------------------------------------------------------- advantages
 
@@ -135,7 +118,9 @@ class ReproMixin(PolicyScoring):
         self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
         total = outcome * mask + process
         if self.args.repro_trace_steps > 0 or self.log_completions:
-            self._traces.record(rollout, scored, total, [self._answer_of(example) for example in rollout.examples])
+            self._traces.record(
+                rollout, scored, total, [self._ground_truth.answer_of(example) for example in rollout.examples]
+            )
         return total
 
     def _scoring_rows(
@@ -150,7 +135,7 @@ class ReproMixin(PolicyScoring):
             ids = ids[:length]
             starts, end = find_segment_starts(tokenizer, ids, args.repro_delimiter, args.repro_think_end)
             finished = args.repro_think_end is not None and has_think_end(tokenizer, ids, end, args.repro_think_end)
-            answer = self._answer_of(example)
+            answer = self._ground_truth.answer_of(example)
             counts["no_answer"] += answer is None
             counts["no_delimiter"] += not starts
             counts["no_think_end"] += not finished
@@ -180,14 +165,6 @@ class ReproMixin(PolicyScoring):
                 "segment starts: segments are merged, and useless ones share the reward of useful ones, so that the "
                 "policy may learn to write more of them. Raise repro_top_k until all starts are kept."
             )
-
-    def _answer_of(self, example: dict[str, Any]) -> str | None:
-        if self._answer_fn is not None:
-            return self._answer_fn(example) or None
-        column = self.args.repro_answer_column
-        if column not in example and self.model.training:
-            self._report_missing_answers(list(example))
-        return extract_answer(example.get(column))
 
     def _encode_answer(self, answer: str) -> tuple[AnswerTokens, AnswerTokens]:
         """The answer as appended at every boundary, and as appended where the thinking region has been closed."""
