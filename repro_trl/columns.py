@@ -130,14 +130,14 @@ def ground_truth_paths(row: Mapping[str, Any]) -> list[str]:
 def _paths(value: Mapping[str, Any], prefix: str, depth: int) -> Iterator[str]:
     for key in value:
         yield f"{prefix}{key}"
-        fields = _fields(value[key])
+        fields = fields_of(value[key])
         if isinstance(fields, Mapping) and depth < _MAX_DEPTH:
             yield from _paths(fields, f"{prefix}{key}.", depth + 1)
 
 
 def _walk(value: Any, name: str) -> tuple[Any] | None:
     """The value under a dotted name in a tuple of one, or `None`."""
-    fields = _fields(value)
+    fields = fields_of(value)
     if isinstance(fields, Mapping):
         if name in fields:
             return (fields[name],)
@@ -154,7 +154,7 @@ def _walk(value: Any, name: str) -> tuple[Any] | None:
 
 def _resolve(value: Any, name: str) -> str | None:
     """A usual name as the row spells it."""
-    fields = _fields(value)
+    fields = fields_of(value)
     if not isinstance(fields, Mapping):
         return None
     spelled = {str(key).lower(): str(key) for key in reversed(list(fields))}
@@ -167,8 +167,8 @@ def _resolve(value: Any, name: str) -> str | None:
     return None if below is None else f"{spelled[head]}.{below}"
 
 
-def _fields(value: Any) -> Any:
-    """A dict or list; text that holds one is read."""
+def fields_of(value: Any) -> Any:
+    """A dict or list, or the one that a text holds as JSON or as Python prints it; `None` for anything else."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         for read in (json.loads, ast.literal_eval):
             try:
