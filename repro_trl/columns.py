@@ -38,7 +38,7 @@ MAX_ANSWER_CHARACTERS = 200
 MAX_ANSWER_TOKENS = 256
 """Tokens of an answer that are scored, so that a text which is no answer cannot hold up a run."""
 
-_GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|^gt$", re.IGNORECASE)
+_GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|\bgt\b", re.IGNORECASE)
 _SENTENCE_BREAK = re.compile(r"[A-Za-z\d)}$][.!?]\s+[A-Z$\\]|\n\s*\n")
 _MIN_WORDS_OF_SENTENCES = 8  # "St. Louis" is none
 _MAX_DEPTH = 3
@@ -124,7 +124,7 @@ def ground_truth_paths(row: Mapping[str, Any]) -> list[str]:
     """Those of `column_paths` that sound as if they held a ground truth."""
     paths = column_paths(row)
     nested = {path.rpartition(".")[0] for path in paths}
-    return [path for path in paths if path not in nested and _GROUND_TRUTH_NAME.search(path.rpartition(".")[2])]
+    return [path for path in paths if path not in nested and _GROUND_TRUTH_NAME.search(path)]
 
 
 def _paths(value: Mapping[str, Any], prefix: str, depth: int) -> Iterator[str]:
