@@ -248,8 +248,8 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         if f.name not in _TRAINING_SETTINGS:
             repro.add_argument(
                 f"--{f.name}",
-                # A setting that may be None is a number or a text when it is given.
-                type={"repro_think_end": str, "repro_ema_weight": float}.get(f.name, f.type),
+                # A setting that may be None is a number or a text when it is given; "all" is one of repro_top_k.
+                type={"repro_think_end": str, "repro_ema_weight": float, "repro_top_k": str}.get(f.name, f.type),
                 default=f.default,
                 choices=f.metadata.get("choices"),
                 help=f"{f.metadata['help']} Default: {f.default!r}.".replace("%", "%%"),
