@@ -1,4 +1,4 @@
-"""How every command ends: with an exit status and, where something went wrong, one sentence; never with a traceback."""
+"""How every command ends: with an exit status and, where something went wrong, one sentence and no traceback."""
 
 import errno
 import os
