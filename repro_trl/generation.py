@@ -1,8 +1,9 @@
 """
-Completions of a model, with vLLM or with transformers: the one sampler of evaluation, `repro-trl inspect` and examples.
+Completions of a model, with vLLM or with transformers: the one sampler of evaluation, `repro-trl inspect` and
+examples.
 
-Every completion has random numbers of its own, made from its seed. So it does not depend on what else is sampled, up to
-the rounding of the model's arithmetic in batches of another shape.
+Every completion has random numbers of its own, made from its seed. So it does not depend on what else is sampled, up
+to the rounding of the model's arithmetic in batches of another shape.
 """
 
 import importlib.util
@@ -88,12 +89,18 @@ class TransformersSampler:
     """
     Samples with `generate`, on the model's device.
 
+    Args:
+        model: causal language model.
+        tokenizer: its tokenizer.
+        in_step: whether all processes generate at the same time, token by token until the last one is done, as a model
+            needs that is split over them.
+
     Raises:
         ValueError: the model has no end-of-sequence token.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, in_step: bool = False) -> None:
+        self.model, self.tokenizer, self.in_step = model, tokenizer, in_step
         self.eos_ids = eos_token_ids(model, tokenizer)
         # Padding is masked: a tokenizer that has no token for it can do with any.
         self.pad_id = self.eos_ids[0] if tokenizer.pad_token_id is None else tokenizer.pad_token_id
@@ -121,6 +128,7 @@ class TransformersSampler:
             attention_mask=attention_mask.to(self.model.device),
             generation_config=config,
             logits_processor=LogitsProcessorList(draws),
+            synced_gpus=self.in_step,
         )
         self.model.train(was_training)
         generations = []
@@ -250,8 +258,8 @@ def _vllm_dtype(model: str, revision: str | None, dtype: str) -> str:
         return "float32"
     if saved is None:
         print(
-            "The model's config.json names no dtype: vLLM chooses, and takes 16 bits for float32 weights. Give --dtype "
-            "to decide.",
+            "The model's config.json names no dtype: vLLM chooses, and takes 16 bits for float32 weights. Give "
+            "--dtype to decide.",
             file=sys.stderr,
         )
     return "auto"

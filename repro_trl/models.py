@@ -1,4 +1,4 @@
-"""Models and tokenizers by name or folder: what is wrong with one is said in a sentence, and what it is in a digest."""
+"""Models and tokenizers by name or folder: loaded, or refused in a sentence; and digests of what they are."""
 
 import hashlib
 import json
@@ -25,7 +25,9 @@ _OF_A_TRAINER = {
 }
 
 
-def load_tokenizer(model: str, revision: str | None = None, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    model: str, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
     """
     The tokenizer of a model.
 
@@ -73,8 +75,8 @@ def load_model(
     if report["missing_keys"]:
         names = ", ".join(sorted(report["missing_keys"])[:3])
         raise ValueError(
-            f"model={model!r}: {len(report['missing_keys'])} weights are not in its files, such as {names}. They would "
-            "be random. Is the folder complete?"
+            f"model={model!r}: {len(report['missing_keys'])} weights are not in its files, such as {names}. They "
+            "would be random. Is the folder complete?"
         )
     try:
         return loaded.to(device).eval()
@@ -160,14 +162,15 @@ def _check_folder(model: str) -> None:
         raise ValueError(f"model={model!r} is a file; give the folder that holds the model, or a name on the Hub.")
     # Names on the Hub are NAME or OWNER/NAME.
     if path.is_absolute() or model.startswith(".") or len(path.parts) != model.count("/") + 1 or len(path.parts) > 2:
-        raise ValueError(f"model={model!r}: there is no such folder.")
+        raise ValueError(f"model={model!r} cannot be loaded: there is no such folder.")
 
 
 def _load_error(model: str, what: str, error: Exception) -> ValueError:
     if Path(model).is_dir():
         return ValueError(f"model={model!r}: its {what} cannot be loaded ({_first_line(error)}).")
     return ValueError(
-        f"model={model!r} is neither a folder nor a model that could be loaded from the Hub ({_first_line(error)})."
+        f"model={model!r} cannot be loaded: there is no such folder, and from the Hub it did not come "
+        f"({_first_line(error)})."
     )
 
 
