@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet
-import torch
 from datasets import load_dataset
 from tqdm import tqdm
 
 from ..demo import ANSWER_PREFIX, PROBLEMS_FILE
+from ..generation import TransformersSampler
 from ..messages import Messages, prompt_text
+from ..sampling import Sampling, completion_seed
 from ..traces import Trace, is_trace_file, make_trace, read_traces, write_traces
 from .page import write_page
 from .rows import (
@@ -282,8 +283,7 @@ def _inspect(
         answers = [row.answer for row in rows for _ in row.completions]
         more = [_logged(row) for row in rows for _ in row.completions]
     else:
-        torch.manual_seed(arguments.seed + number)
-        completions, truncated = _sample(arguments, scorer, prompt_ids)
+        completions, truncated = _sample(arguments, scorer, prompt_ids, number)
         answers = [rows[0].answer] * len(completions)
         more = [{"truncated": cut} for cut in truncated]
     group = scorer.score(prompt_ids, completions, answers)
@@ -333,30 +333,13 @@ def _logged(row: Row) -> dict[str, Any]:
     return {"rewards": rewards, "step": record["step"]}
 
 
-@torch.no_grad()
 def _sample(
-    arguments: argparse.Namespace, scorer: CompletionScorer, prompt_ids: list[int]
+    arguments: argparse.Namespace, scorer: CompletionScorer, prompt_ids: list[int], number: int
 ) -> tuple[list[list[int]], list[bool]]:
     """Completions of one prompt as token ids, and whether each was cut off."""
-    model, tokenizer = scorer.model, scorer.tokenizer
-    inputs = torch.tensor([prompt_ids], device=model.device)
-    ends = model.generation_config.eos_token_id
-    ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
-    output = model.generate(
-        inputs,
-        attention_mask=torch.ones_like(inputs),
-        do_sample=True,
-        temperature=arguments.temperature,
-        top_p=arguments.top_p,
-        top_k=0,
-        num_return_sequences=arguments.num_generations,
-        max_new_tokens=arguments.max_completion_length,
-        eos_token_id=sorted(ends) or None,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else min(ends, default=0),
-    )
-    completions, truncated = [], []
-    for ids in output[:, len(prompt_ids) :].tolist():
-        length = next((place + 1 for place, token in enumerate(ids) if token in ends), None)
-        completions.append(ids[:length])
-        truncated.append(length is None)
-    return completions, truncated
+    sampling = Sampling(arguments.temperature, arguments.top_p, arguments.max_completion_length)
+    # Each completion has random numbers of its own, so the first ones stay the same when more are asked for.
+    seeds = [completion_seed(arguments.seed, number, index) for index in range(arguments.num_generations)]
+    sampler = TransformersSampler(scorer.model, scorer.tokenizer)
+    generations = sampler.generate([prompt_ids] * len(seeds), seeds, sampling)
+    return [generation.ids for generation in generations], [generation.truncated for generation in generations]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..config import ReproConfigMixin
@@ -26,6 +26,7 @@ from ..method.measure import (
     shared_error,
 )
 from ..method.score import ScoredRollouts, reward_completions
+from ..models import load_model, load_tokenizer
 
 logger = logging.get_logger(__name__)
 
@@ -269,11 +270,10 @@ def scorer_from_arguments(arguments: argparse.Namespace) -> CompletionScorer:
     if arguments.batch_size < 1:
         raise ValueError(f"--batch_size {arguments.batch_size}: give an integer >= 1.")
     name = arguments.model or str(MODEL_DIR)
-    options = {"revision": arguments.revision, "trust_remote_code": arguments.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=arguments.dtype, **options)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model = model.to(arguments.device or accelerator).eval()
+    tokenizer = load_tokenizer(name, arguments.revision, arguments.trust_remote_code)
+    device = arguments.device or accelerator
+    model = load_model(name, arguments.revision, arguments.dtype, device, arguments.trust_remote_code)
     return CompletionScorer(model, tokenizer, settings, arguments.temperature, arguments.batch_size)
 
 
