@@ -17,68 +17,12 @@ from accelerate.utils import gather_object
 from .figures import Comparison, Figures, as_json, compare
 from .records import Record, read_items, write_atomically
 from .run import evaluate_task, model_fingerprint, records_path
-from .sampling import Sampler, Sampling, default_backend, load_sampler
+from .sampling import Sampler, default_backend, load_sampler
 from .sandbox import SandboxError, usable_isolation
+from .settings import BATCH_SIZES, Sampling
 from .tables import accuracy_cell, comparison_table, cost_table, difference_cell, paper_table
 from .tasks import HUB_TASKS, Task, TaskError, load_task
 from .verify import Verifier
-
-_BATCH_SIZES = {"transformers": 64, "vllm": 1024}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    defaults = Sampling()
-    parser.add_argument("--model", required=True, help="Name on the Hub, or folder.")
-    parser.add_argument("--model_revision", help="Branch, tag or commit of a model on the Hub.")
-    parser.add_argument(
-        "--tasks",
-        default=",".join(HUB_TASKS),
-        help="Separated by commas: %(default)s, or files of your own (json, jsonl, parquet, csv).",
-    )
-    parser.add_argument("--data_dir", help="Folder with local copies of the datasets: <task>.jsonl or <task>/*.jsonl.")
-    parser.add_argument(
-        "--revision",
-        action="append",
-        default=[],
-        metavar="TASK=COMMIT",
-        help="Commit of a task's dataset instead of the pinned one; may be given several times.",
-    )
-    parser.add_argument("--output_dir", help="For completions and results. Default: evaluations/<model>.")
-    parser.add_argument("--compare_to", metavar="OUTPUT_DIR", help="Earlier evaluation, compared problem by problem.")
-    parser.add_argument(
-        "--num_samples", type=int, help="Completions of each problem. Default: 16 for the small sets, 4 for others."
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=defaults.temperature, help="Default: %(default)s; 0 is greedy."
-    )
-    parser.add_argument("--top_p", type=float, default=defaults.top_p, help="Default: %(default)s.")
-    parser.add_argument("--max_new_tokens", type=int, default=defaults.max_new_tokens, help="Default: %(default)s.")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="Default: %(default)s.")
-    parser.add_argument(
-        "--batch_size",
-        type=int,
-        help="Completions sampled together. Default: "
-        f"{_BATCH_SIZES['transformers']}, with vLLM {_BATCH_SIZES['vllm']}.",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=["auto", "vllm", "transformers"],
-        default="auto",
-        help="auto: vLLM where it is installed and there is a GPU, else transformers.",
-    )
-    parser.add_argument("--dtype", default="auto", help="Of the weights. Default: as they were saved.")
-    parser.add_argument(
-        "--think_end",
-        default=defaults.think_end,
-        help="Text that ends the thought; empty: a completion is thought to its end. Default: %(default)s.",
-    )
-    parser.add_argument(
-        "--verify_seconds", type=float, default=10.0, help="For one comparison of answers. Default: %(default)s."
-    )
-    parser.add_argument(
-        "--verify_workers", type=int, help="Completions verified at one time. Default: the cores, shared by processes."
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -98,34 +42,38 @@ def _run(arguments: argparse.Namespace, state: PartialState) -> int:
     sampling = Sampling(
         temperature=arguments.temperature,
         top_p=arguments.top_p,
-        max_new_tokens=arguments.max_new_tokens,
+        max_new_tokens=arguments.max_completion_length,
         seed=arguments.seed,
-        batch_size=_BATCH_SIZES[backend] if arguments.batch_size is None else arguments.batch_size,
-        think_end=arguments.think_end or None,
+        batch_size=BATCH_SIZES[backend] if arguments.batch_size is None else arguments.batch_size,
+        think_end=arguments.repro_think_end or None,
     )
-    if arguments.num_samples is not None and arguments.num_samples < 1:
-        raise ValueError(f"num_samples={arguments.num_samples}: give 1 or more.")
     if arguments.compare_to is not None and not Path(arguments.compare_to, "results.json").is_file():
         raise ValueError(f"compare_to={arguments.compare_to!r} is no folder of an evaluation: it has no results.json.")
-    output_dir = Path(arguments.output_dir or Path("evaluations", arguments.model.strip("/").replace("/", "--")))
+    model = arguments.model_name_or_path
+    output_dir = Path(arguments.output_dir or Path("evaluations", model.strip("/").replace("/", "--")))
     output_dir.mkdir(parents=True, exist_ok=True)
     model_settings = {
-        "model": arguments.model,
+        "model": model,
         "model_revision": arguments.model_revision,
-        "model_fingerprint": model_fingerprint(arguments.model),
+        "model_fingerprint": model_fingerprint(model),
         "backend": backend,
         "dtype": arguments.dtype,
+        "attn_implementation": arguments.attn_implementation,
     }
     tasks, errors = _load_tasks(arguments, state)
 
     @cache
     def sampler() -> Sampler:
-        try:
-            return load_sampler(
-                arguments.model, arguments.model_revision, backend, arguments.dtype, state.device, state.num_processes
-            )
-        except OSError as error:
-            raise ValueError(f"model={arguments.model!r} cannot be loaded: {error}") from error
+        return load_sampler(
+            arguments.model_name_or_path,
+            arguments.model_revision,
+            backend,
+            arguments.dtype,
+            state.device,
+            state.num_processes,
+            arguments.attn_implementation,
+            arguments.trust_remote_code,
+        )
 
     workers = arguments.verify_workers
     if workers is None:
@@ -133,7 +81,7 @@ def _run(arguments: argparse.Namespace, state: PartialState) -> int:
     figures: dict[str, Figures] = {}
     with Verifier(workers, arguments.verify_seconds, sampling.think_end) as verifier:
         for task in tasks:
-            samples = arguments.num_samples or task.samples
+            samples = arguments.num_generations or task.samples
             figures[task.name] = evaluate_task(
                 task, samples, sampling, model_settings, sampler, verifier, output_dir, state
             )
@@ -149,10 +97,10 @@ def _load_tasks(arguments: argparse.Namespace, state: PartialState) -> tuple[lis
     if not names:
         raise ValueError(f"tasks={arguments.tasks!r} names none; give some of {', '.join(HUB_TASKS)}, or files.")
     revisions = {}
-    for text in arguments.revision:
+    for text in arguments.dataset_revision:
         name, _, revision = text.partition("=")
         if name not in names or not revision:
-            raise ValueError(f"revision={text!r}: give TASK=COMMIT for one of the tasks {names}.")
+            raise ValueError(f"--dataset_revision {text!r}: give TASK=COMMIT for one of the tasks {names}.")
         revisions[name] = revision
     tasks: list[Task] = []
     errors: dict[str, str] = {}
@@ -216,10 +164,11 @@ def _report(
         },
         "errors": errors,
     }
-    rows = {arguments.model: {task: accuracy_cell(row) for task, row in figures.items()}}
+    model = arguments.model_name_or_path
+    rows = {model: {task: accuracy_cell(row) for task, row in figures.items()}}
     if arguments.compare_to is not None:
         earlier = json.loads(Path(arguments.compare_to, "results.json").read_text(encoding="utf-8"))
-        label = earlier["model"] if earlier["model"] != arguments.model else f"{earlier['model']} (compared to)"
+        label = earlier["model"] if earlier["model"] != model else f"{earlier['model']} (compared to)"
         cells = {task: _cell_of(row) for task, row in earlier["tasks"].items() if task in figures}
         difference = {task: difference_cell(row) for task, row in comparisons.items()}
         rows = {label: cells, **rows, "difference": difference}

@@ -15,8 +15,6 @@ from typing import Literal, Protocol
 
 import torch
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
@@ -27,49 +25,13 @@ from transformers import (
 )
 
 from ..method.segments import find_segment_starts
+from ..pretrained import load_model, load_tokenizer
 from ..thinking import count_backtracks, thinking_text
 from .records import Key, Sample
 from .rows import Problem
+from .settings import Sampling
 
 Backend = Literal["vllm", "transformers"]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """
-    How completions are drawn; the defaults are the paper's.
-
-    Attributes:
-        temperature: 0 is greedy.
-        top_p: probability mass that is kept, in (0, 1].
-        max_new_tokens: after which a completion is cut.
-        seed: of all completions.
-        batch_size: completions that are sampled together.
-        delimiter: text between the segments of a thought.
-        think_end: text that ends the thought; `None`: all of a completion is thought.
-
-    Raises:
-        ValueError: a value out of range.
-    """
-
-    temperature: float = 0.6
-    top_p: float = 0.95
-    max_new_tokens: int = 32768
-    seed: int = 0
-    batch_size: int = 64
-    delimiter: str = "\n\n"
-    think_end: str | None = "</think>"
-
-    def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature={self.temperature}: give 0 (greedy) or more.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p}: give a number above 0 and up to 1.")
-        for name in ("max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: give 1 or more.")
-        if not self.delimiter or self.think_end == "":
-            raise ValueError("delimiter and think_end must not be empty; think_end may be None.")
 
 
 @dataclass(frozen=True)
@@ -248,7 +210,13 @@ class VllmSampler:
     """Samples with vLLM, on this process's device."""
 
     def __init__(
-        self, model: str, tokenizer: PreTrainedTokenizerBase, revision: str | None, dtype: str, processes: int
+        self,
+        model: str,
+        tokenizer: PreTrainedTokenizerBase,
+        revision: str,
+        dtype: str,
+        processes: int,
+        trust_remote_code: bool = False,
     ) -> None:
         from vllm import LLM
 
@@ -256,7 +224,7 @@ class VllmSampler:
         # Each process has an engine of its own. Under a launcher the engine must not start processes that would take
         # the launcher's place in the process group.
         launcher = {"distributed_executor_backend": "external_launcher"} if processes > 1 else {}
-        self.llm = LLM(model=model, revision=revision, dtype=dtype, **launcher)
+        self.llm = LLM(model=model, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, **launcher)
 
     def generate(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Generation]:
         from vllm import SamplingParams
@@ -289,20 +257,33 @@ def default_backend() -> Backend:
 
 
 def load_sampler(
-    model: str, revision: str | None, backend: Backend, dtype: str, device: torch.device, processes: int
+    model: str,
+    revision: str,
+    backend: Backend,
+    dtype: str,
+    device: torch.device,
+    processes: int,
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Sampler:
     """
     The model by its name or folder.
 
     Raises:
-        ValueError: vLLM is asked for and not installed.
+        ValueError: there is no such model, or it cannot be loaded; vLLM is asked for and not installed, or for what it
+            has no word for.
     """
-    tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    tokenizer = load_tokenizer(model, revision, trust_remote_code)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if backend == "vllm":
         if importlib.util.find_spec("vllm") is None:
-            raise ValueError("backend='vllm': vLLM is not installed. Install it (`repro-trl[vllm]`), or give another.")
-        return VllmSampler(model, tokenizer, revision, dtype, processes)
-    loaded = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=dtype)
-    return TransformersSampler(loaded.to(device).eval(), tokenizer)
+            raise ValueError("--backend vllm: vLLM is not installed. Install it (`repro-trl[vllm]`), or give another.")
+        if attn_implementation is not None:
+            raise ValueError(
+                f"--attn_implementation {attn_implementation}: vLLM chooses its own. Leave it out, or give "
+                "--backend transformers."
+            )
+        return VllmSampler(model, tokenizer, revision, dtype, processes, trust_remote_code)
+    loaded = load_model(model, revision, dtype, attn_implementation, trust_remote_code, device)
+    return TransformersSampler(loaded, tokenizer)

@@ -11,9 +11,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.utils import logging
 
+from ..messages import prompt_text
 from ..method.score import ScoredRollouts
 from ..traces import Trace, floats, make_trace, write_traces
-from ..viewing.rows import prompt_text
 from .hook import Rollout
 from .trace_panels import print_traces
 

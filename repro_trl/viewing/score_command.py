@@ -11,52 +11,10 @@ from typing import Any, BinaryIO
 from tqdm import tqdm
 
 from ..traces import floats, fork_entropies
-from .rows import Columns, Refusal, Row, groups, parse_line
-from .scorer import CompletionScorer, ScoredGroup, add_scoring_arguments, scorer_from_arguments
-
-FIELD = "repro"
-
-_DESCRIPTION = f"""
-Each row gets a field {FIELD!r}: an object, or a list of them where the row has a list of completions, with
-boundaries (tokens before each boundary), entropies (nats, at the boundaries that are segment starts), objective (J,
-nats per answer token), magnitude, stability and scores at the boundaries, process_rewards and normalized_rewards of
-the segments between them, and advantages of the tokens; or not_scored with the reason. Neighbouring rows with the same
-prompt are one group for the normalisation. Rows that cannot be read are reported with their line numbers and left out,
-and the exit status is then 1. The same command run again goes on where an interrupted one stopped.
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = f"{parser.description} {_DESCRIPTION}"
-    parser.add_argument("input", type=Path, help="jsonl file: a prompt, its completion or completions, and an answer.")
-    parser.add_argument("output", type=Path, help="jsonl file to write.")
-    parser.add_argument("--overwrite", action="store_true", help="Start anew instead of going on with the output.")
-    add_row_arguments(parser)
-    add_scoring_arguments(parser)
-
-
-def add_row_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say what the columns of a file are."""
-    rows = parser.add_argument_group("columns")
-    rows.add_argument("--prompt_column", help="Text or messages. Default: prompt, problem or question.")
-    rows.add_argument(
-        "--completion_column",
-        help="A text, one message, or a list of either. Default: completion, completions, response or responses.",
-    )
-    rows.add_argument(
-        "--answer_column",
-        help="Ground truth: an answer, or a solution with it. Default: repro_answer, solution or answer.",
-    )
-    rows.add_argument(
-        "--as_user_message",
-        action="store_true",
-        help="Put prompts that are text into the chat template, as a user's message; otherwise they are left alone.",
-    )
-
-
-def columns_from_arguments(arguments: argparse.Namespace) -> Columns:
-    """What `add_row_arguments` was given."""
-    return Columns(arguments.prompt_column, arguments.completion_column, arguments.answer_column)
+from .arguments import columns_from_arguments, scorer_from_arguments
+from .rows import Refusal, Row, groups, parse_line
+from .score_arguments import FIELD
+from .scorer import CompletionScorer, ScoredGroup
 
 
 class _OtherInputError(ValueError):
