@@ -137,13 +137,15 @@ def check_row(
         )
         has_list, completions = False, []
         if with_completions:
-            has_list, completions = _check_completions(
-                *_value(record, columns.completion, "completion", lambda: find_column([record], COMPLETION_COLUMNS))
+            name, value = _value(
+                record, columns.completion, "completion", lambda: find_column([record], COMPLETION_COLUMNS)
             )
+            has_list, completions = _check_completions(name, value)
         if answers is not None:
             answer = answers.find(prompt)
         else:
-            answer = _check_answer(*_value(record, columns.answer, "answer", lambda: _answer_column(record, columns)))
+            name, value = _value(record, columns.answer, "answer", lambda: _answer_column(record, columns))
+            answer = _check_answer(name, value)
     except ValueError as error:
         return Refusal(number, str(error))
     return Row(number, record, prompt, completions, has_list, answer)
