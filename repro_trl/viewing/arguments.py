@@ -97,18 +97,21 @@ def scorer_from_arguments(arguments: argparse.Namespace) -> "CompletionScorer":
     Raises:
         ValueError: an argument that cannot work, or a model that cannot be loaded; named with its value.
     """
-    from ..pretrained import load_model, load_tokenizer
+    import torch
+
+    from ..models import load_model, load_tokenizer
     from .scorer import CompletionScorer
 
     settings = settings_from_arguments(arguments)
     name, revision = arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision
     tokenizer = load_tokenizer(name, revision, arguments.trust_remote_code)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     model = load_model(
         name,
         revision,
         arguments.dtype,
-        arguments.attn_implementation,
+        arguments.device or accelerator,
         arguments.trust_remote_code,
-        arguments.device,
+        arguments.attn_implementation,
     )
     return CompletionScorer(model, tokenizer, settings, arguments.temperature, arguments.batch_size)
