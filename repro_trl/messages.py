@@ -1,4 +1,4 @@
-"""Prompts and completions in the forms of TRL, text or messages, as the text that people read."""
+"""Prompts and completions as text, whatever form TRL has them in."""
 
 from typing import Any
 
