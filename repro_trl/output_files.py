@@ -51,7 +51,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
 def _temporary(target: Path) -> Path:
     # In the folder of the file itself, where a link leads to it: files are not renamed from one disk to another.
-    return target.resolve().with_name(f".{target.name}.{os.getpid()}.part")
+    return target.resolve().with_name(f".part-{os.getpid()}-{target.name}")
 
 
 @contextlib.contextmanager

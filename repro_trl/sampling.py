@@ -1,9 +1,10 @@
 """How completions are drawn; without the libraries that draw them, so that `--help` reads this at once."""
 
 import argparse
+import hashlib
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Backend = Literal["vllm", "transformers"]
 
@@ -44,6 +45,11 @@ class Sampling:
                 raise ValueError(f"{name}={getattr(self, name)}: give 1 or more.")
         if not self.delimiter or self.think_end == "":
             raise ValueError("delimiter and think_end must not be empty; think_end may be None.")
+
+
+def completion_seed(*parts: Any) -> int:
+    """Seed of one completion, in [0, 2^63), made from what tells it from others: numbers, texts, lists of them."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 @dataclass(frozen=True)

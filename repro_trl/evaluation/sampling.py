@@ -5,7 +5,6 @@ Work is cut into the same batches whatever was done before, so that a run that w
 arithmetic too.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..generation import Generation, Sampler, prompt_ids
 from ..method.segments import find_segment_starts
-from ..sampling import Sampling
+from ..sampling import Sampling, completion_seed
 from ..thinking import count_backtracks, thinking_text
 from .records import Key, Sample
 from .rows import Problem
@@ -33,8 +32,7 @@ def work_units(
 
 def sample_seed(seed: int, problem: Problem, sample: int) -> int:
     """Seed of one completion, in [0, 2^63)."""
-    text = repr((seed, problem.id, problem.prompt, sample))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    return completion_seed(seed, problem.id, problem.prompt, sample)
 
 
 def sample_units(

@@ -17,6 +17,7 @@ from ..columns import (
     read_column,
 )
 from ..messages import Messages, completion_text, prompt_text
+from ..row_files import UnreadableRow
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,8 @@ def check_row(
         answers: where the ground truth is looked up; by default in the record.
     """
     try:
+        if isinstance(record, UnreadableRow):
+            raise ValueError(record.reason)
         if not isinstance(record, dict):
             raise ValueError(f"not an object but {_kind(record)}")
         prompt = _check_prompt(

@@ -10,6 +10,10 @@ from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
+from ..command_line import DONE, FAILED, run_command
+from ..demo import MODEL_DIR
+from ..jsonl import JsonlWriter, read_object, write_atomically
+from ..models import model_files
 from ..traces import floats, fork_entropies
 from .arguments import columns_from_arguments, scorer_from_arguments
 from .rows import Refusal, Row, groups, parse_line
@@ -17,73 +21,75 @@ from .score_arguments import FIELD
 from .scorer import CompletionScorer, ScoredGroup
 
 
-class _OtherInputError(ValueError):
-    """The output was written for another input."""
-
-
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        scorer, num_written = _prepare(arguments)
-    except (ValueError, OSError) as error:
-        print(f"repro-trl score: {error}", file=sys.stderr)
-        return 2
-    try:
-        return _score_file(arguments, scorer, num_written)
-    except _OtherInputError as error:
-        print(f"repro-trl score: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
-        return 130
+    kept = "What was done is kept; the same command goes on from there."
+    return run_command("score", lambda: _run(arguments), kept)
 
 
-def _prepare(arguments: argparse.Namespace) -> tuple[CompletionScorer, int]:
-    """The scorer, and the rows that the output holds already; raises for what cannot work."""
-    if not arguments.input.is_file():
-        raise ValueError(f"{arguments.input}: there is no such file.")
-    if arguments.output.exists() and arguments.output.samefile(arguments.input):
-        raise ValueError(f"{arguments.output} is the input, too. Name another file.")
-    return scorer_from_arguments(arguments), _open_output(arguments)
+def _run(arguments: argparse.Namespace) -> int:
+    _check_paths(arguments.input, arguments.output)
+    scorer = scorer_from_arguments(arguments)
+    settings = _settings(arguments)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    with JsonlWriter(arguments.output, wait=False) as writer:
+        _begin(writer, settings, arguments.overwrite)
+        return _score_file(arguments, scorer, writer)
+
+
+def _check_paths(source: Path, output: Path) -> None:
+    """Raise a `ValueError` for files that cannot be read or written, before a model is loaded."""
+    if not source.is_file():
+        raise ValueError(f"{source}: there is no such file.")
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder. Name the file to write.")
+    if output.exists() and output.samefile(source):
+        raise ValueError(f"{output} is the input, too. Name another file.")
+    with source.open("rb") as lines:
+        if not any(line.strip() for line in lines):
+            raise ValueError(f"{source} holds no rows.")
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
 
 
-def _open_output(arguments: argparse.Namespace) -> int:
-    """Make the output ready to be appended to; returns the rows that it holds already."""
-    output = arguments.output
-    settings_file = output.with_name(output.name + ".settings.json")
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What decides the scores of a row."""
     ignored = {"input", "output", "overwrite", "command", "run"}
     settings = {name: value for name, value in vars(arguments).items() if name not in ignored}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not output.exists() or arguments.overwrite:
-        output.write_bytes(b"")
-        settings_file.write_text(json.dumps(settings, indent=2) + "\n")
-        return 0
-    if not settings_file.is_file():
+    return {
+        **settings,
+        "model_files": model_files(arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision),
+    }
+
+
+def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> None:
+    """Empty the output, or hold the settings with which it was begun against those of this run."""
+    output = writer.path
+    file = output.with_name(output.name + ".settings.json")
+    if overwrite:
+        writer.clear()
+    if writer.is_empty:  # a run that failed before its first row binds nobody
+        write_atomically(file, json.dumps(settings, indent=2) + "\n")
+        return
+    if not file.is_file():
         raise ValueError(
-            f"{output} exists, and {settings_file.name} does not, so it cannot be gone on with. Name another file, or "
-            "give --overwrite."
+            f"{output} exists, and {file.name} does not, so it cannot be gone on with. Name another file, or give "
+            "--overwrite."
         )
-    former = json.loads(settings_file.read_text())
+    former = read_object(file, "Name another output, or give --overwrite.")
     changed = sorted(name for name in former.keys() | settings.keys() if former.get(name) != settings.get(name))
     if changed:
         raise ValueError(f"{output} was begun with other values of {', '.join(changed)}. Give those, or --overwrite.")
-    with open(output, "rb+") as file:
-        size = lines = 0
-        for line in file:
-            if not line.endswith(b"\n"):  # written in part
-                break
-            size, lines = size + len(line), lines + 1
-        file.truncate(size)
-    return lines
 
 
 def _check_written(row: Row, line: bytes, output: Path) -> None:
-    written = json.loads(line)
-    written.pop(FIELD)
+    try:
+        written = json.loads(line)
+        written.pop(FIELD)
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        written = None
     if written != {name: value for name, value in row.record.items() if name != FIELD}:
-        raise _OtherInputError(
+        raise ValueError(
             f"{output} does not belong to this input: its row for line {row.number} is another one. Give --overwrite, "
             "or name another file."
         )
@@ -92,15 +98,16 @@ def _check_written(row: Row, line: bytes, output: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- scoring
 
 
-def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, num_written: int) -> int:
+def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, writer: JsonlWriter) -> int:
     num_rows = 0
     reader = _Reader(arguments, scorer)
     with (
         open(arguments.input, "rb") as source,
         open(arguments.output, "rb") as written,
-        open(arguments.output, "ab") as output,
         tqdm(total=os.path.getsize(arguments.input), unit="B", unit_scale=True, desc="score") as progress,
     ):
+        num_written = sum(1 for _ in written)
+        written.seek(0)
         for group in groups(reader.rows(source, progress)):
             # Rows are written a group at a time, and a group that was written in part is scored once more as a whole:
             # so what an interrupted run leaves has no bearing on the scores.
@@ -113,12 +120,10 @@ def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, num_wri
                 num_written -= 1
             num_rows += len(group)
             if new:
-                lines = reader.score(group)[-len(new) :]
-                output.write(b"".join(lines))
-                output.flush()
+                writer.append(reader.score(group)[-len(new) :])
             progress.set_postfix(rows=num_rows, refused=reader.refused, refresh=False)
         if num_written:
-            raise _OtherInputError(
+            raise ValueError(
                 f"{arguments.output} has more rows than the input. Give --overwrite, or name another file."
             )
         progress.update(progress.total - progress.n)
@@ -129,7 +134,7 @@ def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, num_wri
             file=sys.stderr,
         )
     print(f"{num_rows} rows in {arguments.output}, {reader.refused} refused.", file=sys.stderr)
-    return 1 if reader.refused else 0
+    return FAILED if reader.refused else DONE
 
 
 class _Reader:
