@@ -37,14 +37,16 @@ def completions_schema(file: Path) -> pa.Schema:
             or messages.
     """
     try:
-        schema = pa.parquet.read_schema(file)
+        with pa.parquet.ParquetFile(file) as parquet:
+            schema, num_rows = parquet.schema_arrow, parquet.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{file}: cannot be read as a parquet file ({error}).") from error
     if "completion" not in schema.names:
         raise ValueError(f"{file}: has no column 'completion', only {schema.names}.")
     kind = schema.field("completion").type
     is_messages = pa.types.is_list(kind) and (pa.types.is_struct(kind.value_type) or pa.types.is_null(kind.value_type))
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind) or is_messages):
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    if num_rows and not is_text and not is_messages:
         raise ValueError(f"{file}: its column 'completion' holds neither texts nor messages but {kind}.")
     return schema
 
