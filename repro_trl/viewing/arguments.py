@@ -65,12 +65,18 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         if f.name not in _TRAINING_SETTINGS:
             repro.add_argument(
                 f"--{f.name}",
-                # A setting that may be None is a number or a text when it is given.
-                type={"repro_think_end": str, "repro_ema_weight": float}.get(f.name, f.type),
+                type=_type(f),
                 default=f.default,
                 choices=f.metadata.get("choices"),
                 help=f"{f.metadata['help']} Default: {f.default!r}.".replace("%", "%%"),
             )
+
+
+def _type(setting: dataclasses.Field) -> type:
+    """Of a setting's value when it is given: one that may be left out is a number or a text then."""
+    if isinstance(setting.type, type):
+        return setting.type
+    return float if setting.type == float | None else str
 
 
 def _scoring_temperature(text: str) -> float:
