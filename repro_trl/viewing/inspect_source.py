@@ -14,10 +14,7 @@ from ..row_files import UnreadableRow, is_row_file, read_rows, row_files
 from ..traces import Trace, is_trace
 from .arguments import columns_from_arguments
 from .inspect_arguments import DEFAULT_LIMIT
-from .rows import AnswerBook, Columns, Refusal, Row, check_row, groups, has_completions
-
-_HEAD = 20
-"""Rows that tell what a source is, for the first ones may be broken."""
+from .rows import HEAD, AnswerBook, Columns, Refusal, Row, check_row, groups, has_completions
 
 
 class Source:
@@ -94,7 +91,7 @@ class Source:
 
     def _groups_of(self, place: str, records: Iterator[tuple[int, Any]]) -> Iterator[tuple[list[Row], bool]]:
         """The rows of each prompt in one source, and whether they come with completions."""
-        head = list(itertools.islice(records, _HEAD))
+        head = list(itertools.islice(records, HEAD))
         if not head:
             raise ValueError(f"{place} holds no rows.")
         columns = self._columns.of_source([record for _, record in head if isinstance(record, dict)])
