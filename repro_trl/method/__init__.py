@@ -9,7 +9,7 @@ The functions below are plain ones on padded tensors, for rewards of your own:
 
 from typing import TYPE_CHECKING
 
-from .._lazy import lazy_names
+from ..lazy import lazy_names
 
 if TYPE_CHECKING:
     from .advantage import normalize_rewards, reward_to_go, segment_credit

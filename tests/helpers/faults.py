@@ -19,7 +19,13 @@ SECONDS = 300
 
 # Forked from a server that has imported everything once: a kill falls into the command's work, not into imports.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["repro_trl.cli", "repro_trl.evaluation.command", "repro_trl.viewing.score_command"])
+_context.set_forkserver_preload([
+    "repro_trl.cli",
+    "repro_trl.evaluation.command",
+    "repro_trl.reporting.command",
+    "repro_trl.viewing.inspect_command",
+    "repro_trl.viewing.score_command",
+])  # fmt: skip
 
 
 class Command:
