@@ -12,10 +12,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PrinterCallback
 from trl import ModelConfig, ScriptArguments, get_quantization_config
 from trl.trainer.utils import get_config_model_id
 
-from repro_trl.answers import extract_answer, make_accuracy_reward
+from repro_trl.answers import extract_answer
 from repro_trl.boundaries import find_segment_starts
 from repro_trl.config import ReproConfigMixin
 from repro_trl.evaluation import EvaluationCallback, Sampling, task_from_rows
+from repro_trl.rewards import make_answer_reward
 from repro_trl.thinking import count_backtracks
 
 EXAMPLES = Path(__file__).parent
@@ -146,7 +147,7 @@ def make_reward(
 ) -> Callable[..., list[float | None]]:
     """math-verify's verdict on each completion; logs thinking tokens and backtracks per trace on the way."""
     delimiter, think_end = training_args.repro_delimiter, training_args.repro_think_end
-    verdicts = make_accuracy_reward(training_args.repro_answer_column, think_end)
+    verdicts = make_answer_reward(training_args.repro_answer_column, think_end)
 
     def accuracy(
         completions: list, completion_ids: list[list[int]], log_metric: Callable[[str, float], None], **kwargs: Any

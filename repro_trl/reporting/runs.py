@@ -72,7 +72,7 @@ def read_run(
     Args:
         path: the `output_dir` of a trainer, of any TRL trainer with reward functions, finished or not.
         accuracy_reward: name of the reward function that stands for accuracy. Default: the only one, or the only one
-            with "accuracy" in its name.
+            that is named "answer_reward" or has "accuracy" in its name.
         patterns: kinds of backtrack, from `repro_trl.thinking.backtrack_patterns`.
 
     Raises:
@@ -146,16 +146,20 @@ def _read_state(folder: Path, newest_checkpoint: Path | None) -> dict[str, Any] 
     return max(states, key=lambda state: state["global_step"], default=None)
 
 
+def _may_be_accuracy(reward_function: str) -> bool:
+    return "accuracy" in reward_function or reward_function == "answer_reward"
+
+
 def _choose_accuracy_reward(run: Run, columns: list[str], wanted: str | None) -> str | None:
     pattern = re.compile(rf"(?:{EVALUATION_PREFIX})?rewards/(.+)/mean")
     logged = {match[1] for entry in run.log for key in entry if (match := pattern.fullmatch(key))}
     if not run.log:  # TRL's table of completions does not say which of its columns are rewards
-        logged = {name for name in columns if "accuracy" in name or name == wanted}
+        logged = {name for name in columns if _may_be_accuracy(name) or name == wanted}
     if wanted is not None:
         if wanted not in logged:
             raise ValueError(f"{run.path}: no reward function {wanted!r} was logged, only {sorted(logged)}.")
         return wanted
-    candidates = logged if len(logged) == 1 else {name for name in logged if "accuracy" in name}
+    candidates = logged if len(logged) == 1 else set(filter(_may_be_accuracy, logged))
     if len(candidates) == 1:
         return candidates.pop()
     run.notes.append(
