@@ -38,7 +38,7 @@ _TAGGED = re.compile(r"<answer>\s*((?:(?!</?answer>).)*?)\s*</answer>", re.DOTAL
 # "The answer is", "**Final Answer**:", "answer to the question is", or "Final Answer" alone on a line.
 _STATEMENT = (
     r"(?:(?<![A-Za-z])answer\b(?:(?!\bnot\b|n't)[^.\n?!$\d:=：]){0,60}?[*_ \t]*"
-    r"(?:\b(?:is|equals|(?:should|must|will|would) be)\b(?!n't)[*_ \t]*[:：]?|[:：=])"
+    r"(?:\b(?:is|equals|(?:should|must|will|would) be)\b(?!n't|[ \t]+not\b)[*_ \t]*[:：]?|[:：=])"
     r"|^[#*_> \t]*(?:the[ \t]+)?(?:final|correct)?[ \t]*answer[*_#: \t]*$)"
 )
 _STATED = re.compile(_STATEMENT, re.IGNORECASE | re.MULTILINE)
@@ -77,7 +77,7 @@ def extract_answer(solution: object) -> str | None:
        such as 1,450, without commas. N is a number, or the text's last line; other lines with `####` are headings.
     6. Text whose boxes are all empty or not closed (it was cut off): no answer.
     7. Text with `<answer>…</answer>`: the content of the last one.
-    8. Text that begins with "Answer:", "The answer is" and the like, or whose last line does: what follows.
+    8. Text whose last two lines hold "Answer:", "The answer is" or the like: what follows.
     9. Text that is a list (`["3"]`, `['3']`, `[3]`): as 3.
     10. Any other text is the answer itself, without the `$…$`, `$$…$$` or `**…**` around the whole of it and without
         the stop at its end; in ASCII where only its width is another (１２).
@@ -163,16 +163,9 @@ def _entries(text: str) -> list[str]:
 
 
 def _statement(text: str) -> str | None:
-    """What is stated to be the answer in a text that does nothing else, or at its end."""
-    first = re.match(
-        rf"[*_#\s]*(?:(?:so|thus|therefore|hence),?\s+)?(?:the\s+)?(?:(?:final|correct)\s+)?{_STATEMENT}", text, re.I
-    )
-    last_line = text.rpartition("\n")[2]
-    return (
-        _content(text, first.end())
-        if first and "\n" not in text[first.end() :].strip()
-        else stated_answer(last_line, _STATED)
-    )
+    """What the last two lines state to be the answer: a heading and what is below it, or a sentence."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return stated_answer("\n".join(lines[-2:]), _STATED)
 
 
 def conclusion(completion: str, think_end: str | None) -> str:
@@ -225,15 +218,15 @@ def _content(text: str, start: int) -> str | None:
     end = formula.end() if formula else 0
     stop = _SENTENCE_END.search(content, end)
     rest = content[end : stop.start() if stop else None]
+    if formula is None:
+        answer = rest
     # With one more number or formula in the sentence it is not clear which one is meant.
-    answer = (
-        rest
-        if formula is None
-        else formula[2]
-        if not re.search(r"[\d$\\]|\b(?:or|and|not)\b", rest)
-        else content[: end + len(rest)]
-    )
-    return answer.strip(" \t\n*_") or None
+    elif re.search(r"[\d$\\]|\b(?:or|and|not)\b", rest):
+        answer = content[: end + len(rest)]
+    else:
+        answer = formula[2]
+    # A box in it is one that was cut off.
+    return None if re.search(_BOX, answer) else answer.strip(" \t\n*_") or None
 
 
 def last_box(text: str) -> str | None:

@@ -9,17 +9,17 @@ import threading
 import warnings
 
 from .answers import conclusion, given_answer
-from .verifier_forms import canonical
-from .verifier_kinds import brackets, same_base, same_choice, same_time, same_words
+from .verifier_forms import MAX_LENGTH, canonical
+from .verifier_kinds import as_pair, brackets, is_split_time, same_base, same_choice, same_time, same_words
 from .verifier_quantities import number, same_number, same_unit, split_units
 
 # What math-verify is given is bounded: it gives up after some seconds, but only in the main thread and between two
 # steps of Python, and a power of large numbers is one step.
-_MAX_LENGTH = 400
 _MAX_NESTING = 10  # half a second for ten nested brackets, more than ten seconds for fourteen
 _MAX_DIGITS = 300
 _MAX_POWER = 4000  # digits of a power of two numbers
-_MAX_EXPONENT = 30  # of a sum, which is multiplied out
+_MAX_EXPONENT = 16  # of sums with variables, which are multiplied out, all together
+_MAX_NUMERIC_EXPONENT = 128  # of sums without
 _SECONDS = 5
 
 _TOLERANCE = 1e-4  # relative
@@ -55,21 +55,22 @@ def verify_answer(completion: str, answer: str | None, think_end: str | None = "
 @functools.lru_cache(maxsize=4096)
 def same_answer(answer: str, given: str) -> bool:
     """Whether two bare answers are equal, the ground truth first."""
-    if max(len(answer), len(given)) > _MAX_LENGTH:
-        if len(answer) > _MAX_LENGTH:
+    one, other = canonical(answer), canonical(given)
+    if max(len(answer), len(given)) > MAX_LENGTH:
+        if len(answer) > MAX_LENGTH:
             warnings.warn(
                 f"A ground truth of {len(answer)} characters is no answer but a text, and only the same text equals "
                 f"it: {answer[:60]!r}… Name the column that holds answers.",
                 stacklevel=2,
             )
-        return "".join(answer.split()) == "".join(given.split())
-    one, other = canonical(answer), canonical(given)
-    return bool(one and other) and _same(one, other)
+        return one == other
+    return bool(one and other) and not is_split_time(answer, given) and _same(one, other)
 
 
 def _same(one: str, other: str) -> bool:
     if _squeezed(one) == _squeezed(other):
         return True
+    one, other = as_pair(one, other), as_pair(other, one)
     one, other = _without_name(one, other), _without_name(other, one)
     for rule in (functools.partial(same_choice, equal=_same), same_time, same_base):
         verdict = rule(one, other)
@@ -108,7 +109,7 @@ def _without_name(text: str, other: str) -> str:
 def _is_bounded(text: str) -> bool:
     """Whether math-verify reads and compares a text in a time that is worth an answer."""
     nesting = max(itertools.accumulate((char in "{[(") - (char in "}])") for char in text), default=0)
-    if len(text) > _MAX_LENGTH or nesting > _MAX_NESTING or re.search(rf"\d{{{_MAX_DIGITS}}}", text):
+    if len(text) > MAX_LENGTH or nesting > _MAX_NESTING or re.search(rf"\d{{{_MAX_DIGITS}}}", text):
         return False
     plain = re.sub(r"[{}()\s]", "", text)
     if re.search(r"!!!|\d{4,}!|\\(?:int|lim)(?![A-Za-z])|\\binom\d{5,}", plain):
@@ -120,7 +121,9 @@ def _is_bounded(text: str) -> bool:
     for base, exponent in re.findall(r"(\d+(?:\.\d+)?|[^\d])\^-?(\d+)", plain):
         if len(exponent) > 6 or (base[0].isdigit() and int(exponent) * math.log10(float(base) + 1) > _MAX_POWER):
             return False
-    return all(int(exponent) <= _MAX_EXPONENT for exponent in re.findall(r"[})]\s*\^\s*\{?\s*-?(\d{1,9})", text))
+    of_groups = [int(exponent) for exponent in re.findall(r"[})\]]\s*\^\s*\{?\s*-?(\d{1,9})", text)]
+    has_variables = re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text))
+    return sum(of_groups) <= (_MAX_EXPONENT if has_variables else _MAX_NUMERIC_EXPONENT)
 
 
 def _equivalent(one: str, other: str) -> bool:

@@ -12,6 +12,10 @@ _LABELLED = re.compile(r"\(([A-Z])\)\s*(?![-+*/^_=,)]\s|\([A-Z]\)|[*/^_=,])(\S.*
 _OPTION = re.compile(r"(?i:option|choice|answer)\s*\(?([A-Z])\)?")
 _LETTERS = re.compile(r"\(?[A-Z]\)?(?:\s*,\s*\(?[A-Z]\)?)+")
 _TIME = re.compile(r"(\d{1,2})(?:\s*:\s*(\d{2}))?\s*(?:([ap])\s*\.?\s*m\s*\.?)?", re.IGNORECASE)
+_TIME_AS_TEXT = re.compile(r"\\text\{\s*\d{1,2}:\d{2}[^{}]*\}")
+_HALF_AS_TEXT = re.compile(r"\d{1,2}:\d{2}\s*\\text\{\s*[ap]\.?m\.?\s*\}")
+_NAMED_PAIR = re.compile(r"\(\s*[a-z](?:\s*,\s*[a-z])+\s*\)\s*=\s*(\(.*\))")
+_ASSIGNMENTS = re.compile(r"[a-z]\s*=[^=,]+(?:,\s*[a-z]\s*=[^=,]+)+")
 _BASE = re.compile(
     r"\(?(?P<digits>\d[\dA-Za-z]*|[\dA-F]+)\)?"
     r"(?:_\s*(?P<digit>\d)|_\s*\{\s*\(?(?:base\s*)?(?P<name>[\w-]+)\)?\s*\}|\s*\(?base\s*(?P<word>[\w-]+)\)?)"
@@ -77,6 +81,28 @@ def same_time(one: str, other: str) -> bool | None:
     return bool(minutes[0] & minutes[1])
 
 
+def is_split_time(answer: str, given: str) -> bool:
+    r"""
+    Whether one answer, as written, sets a time as a text and the other only its half of the day, as a unit is set.
+    Hendrycks' checker for MATH, by which such answers were recorded, takes `4:30 \text{ p.m.}` for 4:30.
+    """
+    return any(
+        _TIME_AS_TEXT.fullmatch(one) and _HALF_AS_TEXT.fullmatch(other)
+        for one, other in ((answer, given), (given, answer))
+    )
+
+
+def as_pair(text: str, other: str) -> str:
+    """`(1, 2)` for `(x, y) = (1, 2)`, and for `y = 2, x = 1` beside such a pair."""
+    named = _NAMED_PAIR.fullmatch(text)
+    if named:
+        return named[1]
+    if not (brackets(other) == "ordered" or _NAMED_PAIR.fullmatch(other)) or not _ASSIGNMENTS.fullmatch(text):
+        return text
+    values = dict(map(str.strip, entry.split("=")) for entry in text.split(","))
+    return f"({', '.join(values[name] for name in sorted(values))})" if len(values) == text.count("=") else text
+
+
 def same_base(one: str, other: str) -> bool | None:
     r"""
     `101_2` and `101_{\text{two}}` are one number; in another base, or with other digits, it is another. As with a
@@ -102,7 +128,7 @@ def _number_in_base(text: str) -> tuple[str, int] | None:
 
 
 def same_words(one: str, other: str) -> bool | None:
-    """Without regard to case, articles and marks; text in letters that LaTeX cannot read is never compared otherwise."""
+    """Without regard to case, articles and marks; text in letters that LaTeX cannot read is only compared so."""
     texts = [words(text) for text in (one, other)]
     if texts[0] == texts[1]:
         return True

@@ -210,7 +210,7 @@ def split_unit(text: str) -> tuple[str, str]:
     if match is None:
         return text, ""
     value, words = text[: match.start()].rstrip(), TEXT.sub(r" \1 ", match[0])
-    if not value:
+    if not value or value[-1] in "-+*/^_=<>,;:([{&":
         return text, ""
     names = re.findall(r"[^\W\d_]+", words)
     if match["degree"]:
