@@ -64,6 +64,8 @@ def same_answer(answer: str, given: str) -> bool:
                 stacklevel=2,
             )
         return one == other
+    if max(_nesting(answer), _nesting(given)) > _MAX_NESTING:
+        return False
     return bool(one and other) and not is_split_time(answer, given) and _same(one, other)
 
 
@@ -106,23 +108,29 @@ def _without_name(text: str, other: str) -> str:
     return text
 
 
+def _nesting(text: str) -> int:
+    return max(itertools.accumulate((char in "{[(") - (char in "}])") for char in text), default=0)
+
+
 def _is_bounded(text: str) -> bool:
     """Whether math-verify reads and compares a text in a time that is worth an answer."""
-    nesting = max(itertools.accumulate((char in "{[(") - (char in "}])") for char in text), default=0)
-    if len(text) > MAX_LENGTH or nesting > _MAX_NESTING or re.search(rf"\d{{{_MAX_DIGITS}}}", text):
+    if len(text) > MAX_LENGTH or _nesting(text) > _MAX_NESTING or re.search(rf"\d{{{_MAX_DIGITS}}}", text):
         return False
     plain = re.sub(r"[{}()\s]", "", text)
     if re.search(r"!!!|\d{4,}!|\\(?:int|lim)(?![A-Za-z])|\\binom\d{5,}", plain):
         return False
-    if re.search(r"\\(?:sum|prod)(?![A-Za-z])", plain) and re.search(r"\d{4,}|\^\d+\^", plain):
+    sums = re.findall(r"\\(?:sum|prod)(?![A-Za-z])", plain)
+    if len(sums) > 1 or (sums and re.search(r"\d{4,}", plain)):
         return False
-    if re.search(r"\^-?\d+(?:\.\d+)?(?:\^|!)", plain):  # a tower of powers
+    if re.search(r"\^-?(?:\d+(?:\.\d+)?|e|\\pi|\\sqrt\d+)(?:\^|!)", plain):  # a tower of powers
         return False
     for base, exponent in re.findall(r"(\d+(?:\.\d+)?|[^\d])\^-?(\d+)", plain):
         if len(exponent) > 6 or (base[0].isdigit() and int(exponent) * math.log10(float(base) + 1) > _MAX_POWER):
             return False
     of_groups = [int(exponent) for exponent in re.findall(r"[})\]]\s*\^\s*\{?\s*-?(\d{1,9})", text)]
     has_variables = re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text))
+    if not has_variables and plain.count("!") > 1 and re.search(r"[)}]\s*!", text):
+        return False
     return sum(of_groups) <= (_MAX_EXPONENT if has_variables else _MAX_NUMERIC_EXPONENT)
 
 
