@@ -14,6 +14,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..answers import extract_answer
+from .line_process import read_json
 
 MATH_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 CHOICE_INSTRUCTION = "Please reason step by step, and put the letter of your answer within \\boxed{}."
@@ -240,8 +241,8 @@ def _livecodebench_test(case: dict[str, str], function: str | None) -> Test:
         return InputTest(case["input"], case["output"])
     if case["testtype"] != "functional" or function is None:
         raise ValueError(f"testtype {case['testtype']!r} with the function {function!r} is unknown.")
-    arguments = tuple(json.loads(line) for line in case["input"].split("\n"))
-    return CallTest(function, arguments, json.loads(case["output"]))
+    arguments = tuple(read_json(line) for line in case["input"].split("\n"))
+    return CallTest(function, arguments, read_json(case["output"]))
 
 
 def _private_tests(text: str) -> list[dict[str, str]]:
