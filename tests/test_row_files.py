@@ -95,13 +95,29 @@ def test_numbers_keep_their_digits(tmp_path, written, name):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (None, None), ("", ""), (" 007 ", " 007 "), (0, "0"), (-5, "-5"), (10**5000, "1" + "0" * 5000), (0.5, "0.5"), (27.0, "27"),
-        (1e-7, "0.0000001"), (1e22, "10000000000000000000000"), (float("nan"), None), (float("inf"), None),
-        (Decimal("1.50"), "1.50"), (Decimal("27.0"), "27"), (Decimal("1E+3"), "1000"), (Decimal("NaN"), None),
+        (None, None),
+        ("", ""),
+        (" 007 ", " 007 "),
+        (0, "0"),
+        (-5, "-5"),
+        (0.5, "0.5"),
+        (27.0, "27"),
+        (1e-7, "0.0000001"),
+        (1e22, "10000000000000000000000"),
+        (float("nan"), None),
+        (float("inf"), None),
+        (Decimal("1.50"), "1.50"),
+        (Decimal("27.0"), "27"),
+        (Decimal("1E+3"), "1000"),
+        (Decimal("NaN"), None),
     ],
-)  # fmt: skip
+)
 def test_values_as_text(value, text):
     assert as_text(value) == text
+
+
+def test_integers_of_any_length_as_text():
+    assert as_text(10**5000) == "1" + "0" * 5000
 
 
 @pytest.mark.parametrize("value", [True, [1], {"a": 1}, b"x"])

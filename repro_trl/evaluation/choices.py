@@ -1,12 +1,11 @@
 r"""
 The letter of the option that a reply chooses.
 
-Published checkers read one fixed form. Theirs are taken as the core: the words for "answer" in many languages, with
-the letters of full width, Arabic and Bengali, from OpenAI's simple-evals (`common.py`, MULTILINGUAL_ANSWER_REGEXES at
-652c89d), the box before the words and the letter bounds from NeMo-Skills (`evaluator/mcq.py`), a letter that stands
-first in the reply from lighteval (`IndicesExtractionConfig`), the last marker that is followed by a label, lists
-of labels and no guess from stray capitals from evalscope (`multi_choices.py`). docs/evaluation.md says where this goes
-beyond them.
+Published checkers read one fixed form each. What they agree on is the core here: the words for "answer" in many
+languages from OpenAI's simple-evals (`common.py`, `MULTILINGUAL_ANSWER_REGEXES`), boxes and the bounds of a letter
+from NeMo-Skills (`evaluator/mcq.py`), a letter that stands first in the reply from lighteval
+(`IndicesExtractionConfig`), the last marker that a label follows and lists of labels from evalscope
+(`multi_choices.py`). docs/evaluation.md says where each was read, where it errs, and what is done instead.
 
 A reply makes statements. The last clear one counts; where the last one names several letters, there is no answer.
 """
