@@ -5,17 +5,23 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset
 from transformers import PreTrainedTokenizerBase
+from trl import DatasetMixtureConfig, get_dataset
 
 from ..config import ReproConfigMixin
 from ..demo import task as demo_task
-from .arguments import POCKET, PROMPT_COLUMNS, ReproScriptArguments
+from .algorithms import POCKET
+from .arguments import ReproScriptArguments
 
+PROMPT_COLUMNS = ("prompt", "problem", "question")
 ANSWER_COLUMNS = ("solution", "answer")
 FILE_FORMATS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
 def load_problems(
-    script_args: ReproScriptArguments, training_args: ReproConfigMixin, tokenizer: PreTrainedTokenizerBase
+    script_args: ReproScriptArguments,
+    training_args: ReproConfigMixin,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset_args: DatasetMixtureConfig,
 ) -> tuple[Dataset, Dataset | None]:
     """
     Training problems and held-out ones, with a column `prompt` as TRL wants it.
@@ -24,10 +30,10 @@ def load_problems(
     setting is changed then, and said so.
     """
     count = script_args.num_eval_problems
-    if script_args.dataset_name in (None, POCKET):
+    if not dataset_args.datasets and script_args.dataset_name in (None, POCKET):
         return demo_task.train_dataset(), demo_task.eval_dataset(count) if count else None
 
-    splits = _load_splits(script_args)
+    splits = _load_splits(script_args, dataset_args)
     train = splits[script_args.dataset_train_split]
     if script_args.dataset_test_split in splits:
         held_out = splits[script_args.dataset_test_split].shuffle(seed=training_args.seed)
@@ -65,7 +71,9 @@ def load_problems(
     return train, held_out.select(range(min(count, len(held_out)))) if count else None
 
 
-def _load_splits(script_args: ReproScriptArguments) -> DatasetDict:
+def _load_splits(script_args: ReproScriptArguments, dataset_args: DatasetMixtureConfig) -> DatasetDict:
+    if dataset_args.datasets:
+        return get_dataset(dataset_args)
     path = Path(script_args.dataset_name)
     if path.suffix in FILE_FORMATS:
         if not path.is_file():
