@@ -4,6 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from ..command_line import DONE, INTERRUPTED, run_command
@@ -30,11 +31,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         train_and_report(*prepared)
     except KeyboardInterrupt:
-        print(
-            f"\nrepro-trl {name}: interrupted. With `--resume_from_checkpoint true` it goes on from the last checkpoint, "
-            "if `save_steps` came by.",
-            file=sys.stderr,
-        )
+        resumable = any(Path(prepared[0].args.output_dir).glob("checkpoint-*"))
+        advice = " The same command with `--resume_from_checkpoint true` goes on from the last checkpoint."
+        print(f"\nrepro-trl {name}: interrupted.{advice if resumable else ''}", file=sys.stderr)
         return INTERRUPTED
     return DONE
 

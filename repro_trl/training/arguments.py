@@ -68,7 +68,10 @@ def parse_arguments(
     quiet_upstream()
     tokens = with_config(sys.argv[1:] if tokens is None else tokens, ALGORITHMS[name].default_config)
     parser = TrlParser(
-        classes, prog=f"repro-trl {name}", usage=f"repro-trl {name} [--config FILE] [--SETTING VALUE …]", allow_abbrev=False
+        classes,
+        prog=f"repro-trl {name}",
+        usage=f"repro-trl {name} [--config FILE] [--SETTING VALUE …]",
+        allow_abbrev=False,
     )
     *parsed, from_file, from_command_line = parser.parse_args_and_config(
         tokens, return_remaining_strings=True, separate_remaining_strings=True
@@ -77,7 +80,9 @@ def parse_arguments(
     check_names((option_name(group[0]) for group in split_options(from_command_line)), known)
     for_launcher = [option_name(key) for key in from_file[::2]]
     launcher = {option_name(option) for option in launch_command_parser()._option_string_actions}
-    check_names(for_launcher, known | launcher | set(OWN_NAMES), tokens[tokens.index("--config") + 1] if for_launcher else None)
+    check_names(
+        for_launcher, known | launcher | set(OWN_NAMES), tokens[tokens.index("--config") + 1] if for_launcher else None
+    )
     if for_launcher and not launched:
         warnings.warn(
             f"Of the config file, {', '.join(for_launcher)} concerns `repro-trl {name}` alone and is skipped: this "

@@ -188,4 +188,4 @@ def _write_page(runs: Sequence[str], file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     page = render_page(compare(group_runs([read_run(run) for run in runs])), BACKTRACK_PHRASES)
     file.write_text(page, encoding="utf-8")
-    print(f"\n{'Page':12}{file}")
+    print(f"\n{'Page':13}{file}")

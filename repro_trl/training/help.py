@@ -8,10 +8,10 @@ from .algorithms import ALGORITHMS
 from .settings_source import Setting, read_settings
 
 OWN_HELP = {
-    "--config FILE": "YAML file with any of the settings below. Those on the command line go before it. Without a file "
-    "and without a model, the bundled model is trained.",
-    "--accelerate_config NAME|FILE": "How the work is spread over processes: a file for `accelerate launch`, or the name of one "
-    "of this package ({configs}) or of TRL.",
+    "--config FILE": "YAML file with any of the settings below. The command line overrides it. Without a file and "
+    "without a model, the bundled model is trained.",
+    "--accelerate_config NAME|FILE": "How to spread the work over processes: a config file of `accelerate launch`, or "
+    "the name of one that ships with this package ({configs}) or with TRL.",
     "--num_processes N, …": "Every option of `accelerate launch`; `accelerate launch --help` lists them.",
     "--compare_plain": "Train a second time, without RePro (`repro_alpha` 0) and from the same seed, into the folder "
     "OUTPUT_DIR-plain, and print both results side by side.",
@@ -35,11 +35,12 @@ def help_text(name: str, width: int | None = None) -> str:
         f"usage: repro-trl {name} [--config FILE] [--SETTING VALUE …]",
         "",
         *textwrap.wrap(
-            f"Train with {ALGORITHMS[name].title} and RePro. Without arguments: the bundled model, in minutes on a CPU.",
+            f"Train with {ALGORITHMS[name].title} and RePro. Without arguments it trains the bundled model, in "
+            "minutes on a CPU.",
             width,
         ),
         "",
-        "of the command:",
+        "The command:",
     ]
     for option, text in OWN_HELP.items():
         lines += _entry(option, text.format(configs=configs), width)

@@ -3,9 +3,11 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.trainer_utils import get_last_checkpoint
 from trl import DatasetMixtureConfig, ModelConfig, get_quantization_config
 
 from ..config import ReproConfigMixin
@@ -44,8 +46,8 @@ def load_inputs(
     """
     Load what the arguments name.
 
-    `training_args` gets what follows from the others: how the model is loaded, the weights of the rewards, the column
-    of the ground truth, and an evaluation at the start if anything is held out.
+    `training_args` gets what follows from the others: how the model is loaded, the checkpoint to resume from, the
+    weights of the rewards, the column of the ground truth, and an evaluation at the start if anything is held out.
 
     Raises:
         ValueError: a setting that cannot work, by its name.
@@ -59,6 +61,7 @@ def load_inputs(
         "quantization_config": get_quantization_config(model_args),
         **(training_args.model_init_kwargs or {}),
     }
+    training_args.resume_from_checkpoint = _checkpoint(training_args)
     tokenizer = AutoTokenizer.from_pretrained(
         model,
         revision=model_args.model_revision,
@@ -73,9 +76,7 @@ def load_inputs(
     return Inputs(model, tokenizer, train_dataset, eval_dataset, [make_reward(tokenizer, training_args), *others])
 
 
-def _validate(
-    script_args: ReproScriptArguments, model_args: ModelConfig, dataset_args: DatasetMixtureConfig
-) -> None:
+def _validate(script_args: ReproScriptArguments, model_args: ModelConfig, dataset_args: DatasetMixtureConfig) -> None:
     if model_args.model_name_or_path is None:
         raise ValueError("model_name_or_path=None: name a model on the Hub, or give its folder")
     if not dataset_args.datasets and script_args.dataset_name is None:
@@ -87,9 +88,25 @@ def _validate(
     if model_args.model_name_or_path == POCKET and (dataset_args.datasets or script_args.dataset_name != POCKET):
         named = script_args.dataset_name or "datasets"
         raise ValueError(
-            f"model_name_or_path={POCKET!r} with other problems ({named}): the bundled model knows one task alone, that "
-            f"of dataset_name={POCKET!r}. Name a model too"
+            f"model_name_or_path={POCKET!r} with other problems ({named}): the bundled model only knows the task "
+            f"dataset_name={POCKET!r}. Name a model too"
         )
     for name, value in (("dataset_streaming", script_args.dataset_streaming), ("streaming", dataset_args.streaming)):
         if value:
             raise ValueError(f"{name}=True: TRL's online trainers take no streamed datasets. Leave it False")
+
+
+def _checkpoint(training_args: ReproConfigMixin) -> str | None:
+    """The folder to resume from: a path, or where the setting is true, as text or not, the last one of the run."""
+    value = training_args.resume_from_checkpoint
+    if str(value).lower() in ("none", "false", ""):
+        return None
+    if str(value).lower() == "true":
+        folder = training_args.output_dir
+        checkpoint = get_last_checkpoint(folder) if Path(folder).is_dir() else None
+        if checkpoint is None:
+            raise ValueError(f"resume_from_checkpoint={value!r}: there is no checkpoint in {folder!r}")
+        return checkpoint
+    if not Path(value).is_dir():
+        raise ValueError(f"resume_from_checkpoint={value!r}: there is no such folder")
+    return str(value)

@@ -12,8 +12,8 @@ from .quiet import quiet_bars
 HELD_OUT = "held_out"
 """Name of the task of held-out problems in the logs of `EvaluationCallback`."""
 
-# What is shown, and the keys under which `EvaluationCallback` logs it. Its completions have seeds of their own, so that
-# `repro-trl eval` gets the same ones from the saved model.
+# What is shown, and the keys under which `EvaluationCallback` logs it. Its completions have seeds of their own:
+# `repro-trl eval` draws the same ones from the saved model.
 HELD_OUT_COLUMNS = {
     "accuracy": f"eval_{HELD_OUT}/accuracy",
     "thinking tokens": f"eval_{HELD_OUT}/thinking_tokens",

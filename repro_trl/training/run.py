@@ -59,7 +59,7 @@ def whereabouts(output_dir: str, evaluate: str | None) -> str:
     }
     if evaluate is not None:
         lines["Evaluate"] = evaluate
-    return "\n".join(f"{name:12}{text}" for name, text in lines.items())
+    return "\n".join(f"{name:13}{text}" for name, text in lines.items())
 
 
 def save_records(trainer: Any, dataset_name: str | None) -> None:

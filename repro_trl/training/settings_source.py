@@ -1,8 +1,8 @@
 """
 The settings of a training command, read from the source of their dataclasses.
 
-Importing TRL's configs takes seconds, for it imports torch. Names, types, defaults and help stand in the source, so the
-help page and the check for unknown names read them there.
+TRL's configs import torch, which takes seconds. Names, types, defaults and help stand in the source: the help page and
+the check for unknown names read them there.
 """
 
 import ast

@@ -1,7 +1,7 @@
 """
 GRPO with RePro: train a reasoning model with the outcome reward and a process advantage on every token.
 
-The command `repro-trl grpo` runs this script. To change it, copy it: it needs nothing but the installed package.
+The command `repro-trl grpo` runs this script. To change it, copy it: it needs only the installed package.
 
 On a laptop, without GPU or network, the small reasoning model that the package ships, in minutes:
 

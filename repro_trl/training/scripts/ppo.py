@@ -1,7 +1,7 @@
 """
 PPO with RePro: a critic learns what each prefix is worth, and every token gets a process advantage besides.
 
-The command `repro-trl ppo` runs this script. To change it, copy it: it needs nothing but the installed package.
+The command `repro-trl ppo` runs this script. To change it, copy it: it needs only the installed package.
 
 On a laptop, without GPU or network, the small reasoning model that the package ships, in minutes:
 

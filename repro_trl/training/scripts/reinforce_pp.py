@@ -1,7 +1,7 @@
 """
 REINFORCE++ with RePro: no critic, advantages normalised over the whole batch, a process advantage on every token.
 
-The command `repro-trl reinforce-pp` runs this script. To change it, copy it: it needs nothing but the installed package.
+The command `repro-trl reinforce-pp` runs this script. To change it, copy it: it needs only the installed package.
 
 On a laptop, without GPU or network, the small reasoning model that the package ships, in minutes:
 
