@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .names import unknown_name
+from .names import nearest
 from .quiet import quiet_launcher
 
 MODULE = "repro_trl.training"
@@ -37,8 +37,8 @@ def resolve_accelerate_config(value: str) -> str:
     name = value.removesuffix(".yaml")
     if name not in named:
         raise ValueError(
-            f"accelerate_config={value!r}: there is no such file; {unknown_name(name, named)}. The names are "
-            f"{', '.join(sorted(named))}"
+            f"accelerate_config={value!r}: this is neither a file nor one of {', '.join(sorted(named))}. The nearest is "
+            f"{nearest(name, named)!r}"
         )
     return str(named[name])
 

@@ -81,22 +81,21 @@ def with_config(tokens: Sequence[str], default_config: Path) -> list[str]:
     return others if path is None else [*others, "--config", path]
 
 
-def unknown_name(name: str, known: Iterable[str], source: str | None = None) -> ValueError:
-    """The error for a setting that nobody knows, naming the nearest one that somebody does."""
-    (nearest,) = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)
-    where = f"{source}: " if source else ""
-    return ValueError(f"{where}there is no setting {name!r}; the nearest is {nearest!r}")
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that looks most like `name`."""
+    return difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)[0]
 
 
 def check_names(given: Iterable[Any], known: Mapping[str, Any] | Iterable[str], source: str | None = None) -> None:
     """
     Raises:
-        ValueError: the first name given that is not known.
+        ValueError: the first name given that is not known, with the nearest one that is.
     """
     known = set(known)
     for name in given:
         if name not in known:
-            raise unknown_name(str(name), known, source)
+            where = f"{source}: " if source else ""
+            raise ValueError(f"{where}there is no setting {name!r}; the nearest is {nearest(str(name), known)!r}")
 
 
 def _is_number(token: str) -> bool:

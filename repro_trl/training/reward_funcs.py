@@ -12,7 +12,7 @@ from trl.rewards import (
     think_format_reward,
 )
 
-from .names import unknown_name
+from .names import nearest
 
 VERDICTS = {"accuracy_reward": accuracy_reward, "reasoning_accuracy_reward": reasoning_accuracy_reward}
 """TRL's own verdicts on the answer."""
@@ -43,8 +43,11 @@ def _load(name: str) -> Callable[..., list[float | None]]:
         return REWARD_FUNCS[name]
     module_name, _, attribute = name.rpartition(".")
     if not module_name:
-        known = unknown_name(name, REWARD_FUNCS, "reward_funcs")
-        raise ValueError(f"{known}. For a function of your own, give its import path, such as my_lib.rewards.brevity")
+        raise ValueError(
+            f"reward_funcs: {name!r} is none of {', '.join(REWARD_FUNCS)} (the nearest is "
+            f"{nearest(name, REWARD_FUNCS)!r}). For a function of your own, give its import path, such as "
+            "my_lib.rewards.brevity"
+        )
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
