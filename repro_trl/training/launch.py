@@ -37,8 +37,8 @@ def resolve_accelerate_config(value: str) -> str:
     name = value.removesuffix(".yaml")
     if name not in named:
         raise ValueError(
-            f"accelerate_config={value!r}: this is neither a file nor one of {', '.join(sorted(named))}. The nearest is "
-            f"{nearest(name, named)!r}"
+            f"accelerate_config={value!r}: this is neither a file nor one of {', '.join(sorted(named))}. "
+            f"The nearest is {nearest(name, named)!r}"
         )
     return str(named[name])
 

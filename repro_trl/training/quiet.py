@@ -12,8 +12,10 @@ import warnings
 _WARNINGS = [
     # TRL's configs set it themselves.
     (r"`gradient_checkpointing` is deprecated", FutureWarning),
-    # TRL's trainers ask for it.
+    # TRL's trainers call these.
     (r"`is_gradient_checkpointing` is deprecated", FutureWarning),
+    (r"`gradient_checkpointing_enable` is deprecated", FutureWarning),
+    (r"`gradient_checkpointing_disable` is deprecated", FutureWarning),
 ]
 # Logger, and text at the start of a message.
 _MESSAGES = [

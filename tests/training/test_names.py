@@ -56,7 +56,7 @@ def test_the_nearest_name_is_named():
     check_names(["repro_alpha"], known)
     with pytest.raises(ValueError, match="no setting 'repro_alhpa'; the nearest is 'repro_alpha'"):
         check_names(["repro_alhpa"], known)
-    with pytest.raises(ValueError, match="run.yaml: there is no setting 'lr'; the nearest is 'learning_rate'"):
+    with pytest.raises(ValueError, match=r"run\.yaml: there is no setting 'lr'; the nearest is 'learning_rate'"):
         check_names(["lr"], known, "run.yaml")
     with pytest.raises(ValueError, match="no setting 7; the nearest is"):
         check_names([7], known)

@@ -70,7 +70,8 @@ def test_a_field_that_a_subclass_overrides_has_its_default_there(tmp_path, monke
         "    second: list[str] = field(default_factory=list)\n"
     )
     (package / "leaf.py").write_text(
-        "from settings_package import Root\n\n@dataclass\nclass Leaf(Root):\n    third: str | None = None\n    first: int = 2\n"
+        "from settings_package import Root\n\n@dataclass\nclass Leaf(Root):\n"
+        "    third: str | None = None\n    first: int = 2\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     settings = read_dataclass("settings_package.leaf", "Leaf")
