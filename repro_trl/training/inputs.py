@@ -61,7 +61,7 @@ def load_inputs(
         "quantization_config": get_quantization_config(model_args),
         **(training_args.model_init_kwargs or {}),
     }
-    training_args.resume_from_checkpoint = _checkpoint(training_args)
+    training_args.resume_from_checkpoint = find_checkpoint(training_args)
     tokenizer = AutoTokenizer.from_pretrained(
         model,
         revision=model_args.model_revision,
@@ -96,7 +96,7 @@ def _validate(script_args: ReproScriptArguments, model_args: ModelConfig, datase
             raise ValueError(f"{name}=True: TRL's online trainers take no streamed datasets. Leave it False")
 
 
-def _checkpoint(training_args: ReproConfigMixin) -> str | None:
+def find_checkpoint(training_args: ReproConfigMixin) -> str | None:
     """The folder to resume from: a path, or where the setting is true, as text or not, the last one of the run."""
     value = training_args.resume_from_checkpoint
     if str(value).lower() in ("none", "false", ""):

@@ -44,7 +44,7 @@ def compare_runs(plain: str | Path, repro: str | Path, title: str) -> str:
     plain_rows, repro_rows = read_rows(plain), read_rows(repro)
     rows = {"before": repro_rows["before"]}
     if plain_rows["before"] != repro_rows["before"]:  # as with vLLM, whose samples differ
-        rows = {f"before {title}": plain_rows["before"], "before RePro": repro_rows["before"]}
+        rows = {f"before {title}": plain_rows["before"], f"before {title} with RePro": repro_rows["before"]}
     rows |= {f"after {title}": plain_rows["after"], f"after {title} with RePro": repro_rows["after"]}
     # J is not measured without RePro.
     shown = [column for column in repro_rows["after"] if plain_rows["after"].get(column) is not None]
