@@ -13,6 +13,9 @@ from typing import IO, Any
 
 _COMPRESSIONS: dict[str, Callable[..., IO[bytes]]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
+# What their readers raise for bytes that are no such file, or not all of it.
+_DAMAGE = (OSError, EOFError, zlib.error, lzma.LZMAError)
+
 
 @dataclass(frozen=True)
 class UnreadableRow:
@@ -73,7 +76,7 @@ def _open(file: Path) -> IO[bytes]:
 def _lines(stream: IO[bytes]) -> Iterator[bytes | UnreadableRow]:
     try:
         yield from stream
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except _DAMAGE as error:
         yield UnreadableRow(f"the compressed file is damaged from here on ({error})")
 
 
@@ -97,7 +100,7 @@ def _record(line: bytes) -> Any:
 def _read_json(file: Path, stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
     try:
         records = json.loads(stream.read().decode("utf-8-sig"))
-    except (ValueError, RecursionError, EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except (ValueError, RecursionError, *_DAMAGE) as error:
         raise ValueError(f"{file}: not JSON ({error}).") from error
     if not isinstance(records, list):
         raise ValueError(f"{file}: a json file must hold a list of rows. One object a line is a jsonl file.")
@@ -141,7 +144,7 @@ def _read_parquet(file: Path, stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
             for record in batch.to_pylist():
                 number += 1
                 yield number, record
-    except (pyarrow.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (pyarrow.ArrowException, *_DAMAGE) as error:
         if number == 0:
             raise ValueError(f"{file}: cannot be read as a parquet file ({error}).") from error
         yield number + 1, UnreadableRow(f"the parquet file is damaged from here on ({error})")
