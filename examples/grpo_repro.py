@@ -5,7 +5,7 @@ On a laptop, without GPU or network, a small reasoning model from this repositor
 
     accelerate launch examples/grpo_repro.py
 
-A Hub model on a Hub dataset, or on a local json, jsonl or parquet file:
+A Hub model on a Hub dataset, or on a local file or folder:
 
     accelerate launch examples/grpo_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
 

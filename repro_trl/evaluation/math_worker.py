@@ -31,8 +31,8 @@ def serve() -> None:
         package = types.ModuleType(name)
         package.__path__ = [str(path)]
         sys.modules[name] = package
-    from repro_trl.answers import verify_answer
     from repro_trl.evaluation.completions import math_vote
+    from repro_trl.verifier import verify_answer
 
     verify_answer(r"\boxed{0.5}", r"\frac{1}{2}", None)  # the first comparison takes a second
     print(json.dumps({"outcome": "ready"}), file=answers, flush=True)

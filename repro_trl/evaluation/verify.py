@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from ..thinking import split_thought
 from . import completions
 from .line_process import LineProcess, NoAnswer, TimeLimit
 from .records import Sample, Verdict
@@ -64,7 +65,7 @@ class Verifier:
         return self._threads.map(lambda sample: self._verdict(problems[sample.problem], sample), samples)
 
     def _verdict(self, problem: Problem, sample: Sample) -> Verdict:
-        text = completions.conclusion(sample.completion, self.think_end)
+        text = split_thought(sample.completion, self.think_end)[1]
         match problem.target:
             case MathTarget(answer=answer):
                 outcome, vote, detail = self._math(text, answer)
@@ -77,8 +78,8 @@ class Verifier:
         return Verdict(sample.problem, sample.sample, outcome, vote, detail)
 
     def _math(self, text: str, answer: str) -> tuple[str, str | None, str]:
-        if completions.math_vote(text) is None and "answer" not in text.lower():
-            return "no answer", None, ""  # `verify_answer` looks no further; most thoughts that were cut end here
+        if completions.math_vote(text) is None:
+            return "no answer", None, ""  # most thoughts that were cut end here
         worker = self._math_worker()
         try:
             reply = worker.ask({"conclusion": text, "answer": answer}, self.math_seconds)

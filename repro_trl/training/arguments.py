@@ -6,21 +6,24 @@ from pathlib import Path
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from trl import ModelConfig, ScriptArguments, get_quantization_config
 
+from ..columns import PROBLEM_COLUMNS
 from ..config import ReproConfigMixin
 from ..demo import MODEL_DIR
 
 POCKET = "pocket"
-PROMPT_COLUMNS = ("prompt", "problem", "question")
 
 
 @dataclass
 class ReproScriptArguments(ScriptArguments):
-    """`trl.ScriptArguments`, where `dataset_name` may also be a local json, jsonl or parquet file, and what else it
+    """`trl.ScriptArguments`, where `dataset_name` may also be a local file or folder, and what else it
     takes to read a math dataset."""
 
     prompt_column: str | None = field(
         default=None,
-        metadata={"help": f"Column with the problem. Default: the first there is of {', '.join(PROMPT_COLUMNS)}."},
+        metadata={
+            "help": "Column with the problem, dotted where it is nested. Default: the first there is of "
+            f"{', '.join(PROBLEM_COLUMNS)}."
+        },
     )
     instruction: str = field(
         default="Please reason step by step, and put your final answer within \\boxed{}.",

@@ -52,7 +52,7 @@ def evaluate_as_the_command_does(trainer: Any) -> str | None:
         and with vLLM, whose speed the callback does not have.
     """
     args = trainer.args
-    if trainer.eval_dataset is None or args.use_vllm:
+    if trainer.eval_dataset is None or args.use_vllm or args.repro_answer_column is None:
         return None
     rows = [
         {

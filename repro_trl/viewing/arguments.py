@@ -66,6 +66,7 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
             repro.add_argument(
                 f"--{f.name}",
                 type=_type(f),
+                nargs="+" if f.type == list[str] | None else None,
                 default=f.default,
                 choices=f.metadata.get("choices"),
                 help=f"{f.metadata['help']} Default: {f.default!r}.".replace("%", "%%"),

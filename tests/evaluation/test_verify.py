@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from repro_trl.evaluation import verify
 from repro_trl.evaluation.completions import choice_letter, math_vote, program
 from repro_trl.evaluation.figures import compute_figures
 from repro_trl.evaluation.records import Sample, join
@@ -79,7 +80,11 @@ def test_worked_answers_of_real_problems_are_right_and_others_wrong(verifier, na
         ("</think> \\boxed{0.5}", ("right", "0.5")),
         ("\\boxed{0.5} </think> \\boxed{0.6}", ("wrong", "0.6")),
         ("\\boxed{0.5} </think> I do not know.", ("no answer", None)),
-        ("The final answer is $0.5$.", ("right", None)),
+        ("The final answer is $0.5$.", ("right", "0.5")),
+        ("**Final Answer**: 0.5", ("right", "0.5")),
+        ("\\boxed{\\frac12}", ("right", "\\frac{1}{2}")),
+        ("So we get 0.5.", ("no answer", None)),
+        ("\\boxed{9999999^{9999999}}", ("wrong", "9999999^{9999999}")),
         ("", ("no answer", None)),
         ("\\boxed{", ("no answer", None)),
         ("{" * 3000, ("no answer", None)),
@@ -90,9 +95,23 @@ def test_math(verifier, text, expected):
     assert outcome(verifier, MathTarget("\\frac{1}{2}"), text) == expected
 
 
-def test_an_answer_that_takes_for_ever_is_a_timeout_and_the_next_ones_go_on():
+@pytest.fixture
+def endless_worker(tmp_path, monkeypatch) -> Path:
+    """The worker, with a verifier that never comes to an end for `endless`."""
+    source = verify._MATH_WORKER.read_text(encoding="utf-8")
+    start = 'right = verify_answer(request["conclusion"]'
+    assert start in source
+    script = tmp_path / "worker.py"
+    endless = 'while "endless" in request["conclusion"]:\n                pass\n            '
+    source = source.replace(start, endless + start)
+    script.write_text(source.replace("Path(__file__).parent", f"Path({str(verify._MATH_WORKER.parent)!r})"))
+    monkeypatch.setattr(verify, "_MATH_WORKER", script)
+    return script
+
+
+def test_an_answer_that_takes_for_ever_is_a_timeout_and_the_next_ones_go_on(endless_worker):
     problems = {"0": Problem("0", "", MathTarget("5"))}
-    texts = ["\\boxed{5}", "\\boxed{9999999^{9999999}}", "\\boxed{4}", "\\boxed{5.0}"]
+    texts = ["\\boxed{5}", "\\boxed{endless}", "\\boxed{4}", "\\boxed{5.0}"]
     with Verifier(workers=1, math_seconds=3.0) as verifier:
         samples = [sample(text, number=i) for i, text in enumerate(texts)]
         verdicts = list(verifier.verify(problems, samples))
@@ -111,14 +130,16 @@ def test_a_verifier_that_dies_is_counted():
 
 
 @pytest.mark.slow
-def test_an_endless_comparison_ends_with_the_process_that_asked(tmp_path):
+def test_an_endless_comparison_ends_with_the_process_that_asked(endless_worker, tmp_path):
     script = tmp_path / "ask.py"
     script.write_text(
         "from repro_trl.evaluation.records import Sample\n"
         "from repro_trl.evaluation.rows import MathTarget, Problem\n"
-        "from repro_trl.evaluation.verify import Verifier\n"
-        "text = r'\\boxed{9999999^{9999999}}'\n"
-        "with Verifier(math_seconds=600) as verifier:\n"
+        "from pathlib import Path\n"
+        "from repro_trl.evaluation import verify\n"
+        f"verify._MATH_WORKER = Path({str(endless_worker)!r})\n"
+        "text = r'\\boxed{endless}'\n"
+        "with verify.Verifier(math_seconds=600) as verifier:\n"
         "    sample = Sample('0', 0, text, 1, 1, 1, 0, False)\n"
         "    list(verifier.verify({'0': Problem('0', '', MathTarget('5'))}, [sample]))\n"
     )
