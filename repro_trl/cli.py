@@ -20,6 +20,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "score": ("repro_trl.viewing.score_arguments", "Add RePro's scores to a file of completions."),
 }
 
+# Subcommands that train, with one line of help. What their arguments are is known to dataclasses of other libraries.
+TRAINING_COMMANDS: dict[str, str] = {
+    "grpo": "Train with GRPO and RePro.",
+    "ppo": "Train with PPO and RePro.",
+    "reinforce-pp": "Train with REINFORCE++ and RePro.",
+}
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -30,8 +37,14 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand that `argv` (default: the command line) names and return its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = _Parser(prog="repro-trl", description="RePro process rewards, outside a training script.")
+    if argv and argv[0] in TRAINING_COMMANDS:
+        from .training.command import run
+
+        return run_command(argv[0], lambda: run(argv[0], argv[1:]))
+    parser = _Parser(prog="repro-trl", description="RePro process rewards: train, and see what came of it.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in TRAINING_COMMANDS.items():
+        subparsers.add_parser(name, help=summary)
     for name, (module_name, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name in argv[:1]:

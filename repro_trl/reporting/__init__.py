@@ -7,6 +7,7 @@ from ..lazy import lazy_names
 if TYPE_CHECKING:
     from .arms import Arm, group_runs
     from .comparison import Comparison, compare
+    from .page import render_page
     from .runs import Run, read_run
 
 # Module of each public name.
@@ -17,8 +18,9 @@ _MODULES = {
     "compare": "comparison",
     "group_runs": "arms",
     "read_run": "runs",
+    "render_page": "page",
 }
 
-__all__ = ["Arm", "Comparison", "Run", "compare", "group_runs", "read_run"]
+__all__ = ["Arm", "Comparison", "Run", "compare", "group_runs", "read_run", "render_page"]
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

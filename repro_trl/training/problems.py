@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
+from trl import DatasetMixtureConfig, get_dataset
 
 from ..columns import (
     PROBLEM_COLUMNS,
@@ -18,7 +19,8 @@ from ..columns import (
 )
 from ..config import ReproConfigMixin
 from ..demo import task as demo_task
-from .arguments import POCKET, ReproScriptArguments
+from .algorithms import POCKET
+from .arguments import ReproScriptArguments
 from .files import load_splits
 
 _ROWS_FOR_CHOICE = 100
@@ -27,7 +29,10 @@ Prompt = str | list[dict[str, Any]]
 
 
 def load_problems(
-    script_args: ReproScriptArguments, training_args: ReproConfigMixin, tokenizer: PreTrainedTokenizerBase
+    script_args: ReproScriptArguments,
+    training_args: ReproConfigMixin,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset_args: DatasetMixtureConfig,
 ) -> tuple[Dataset, Dataset | None]:
     """
     Training problems and held-out ones, with a column `prompt` as TRL wants it. No problem is in both.
@@ -39,12 +44,15 @@ def load_problems(
         ValueError: a split or a column that is not there, or a problem that is none.
     """
     count = script_args.num_eval_problems
-    if script_args.dataset_name in (None, POCKET):
+    if not dataset_args.datasets and script_args.dataset_name in (None, POCKET):
         return demo_task.train_dataset(), demo_task.eval_dataset(count) if count else None
     if script_args.dataset_streaming:
         raise ValueError("dataset_streaming=True: problems are held out of the whole dataset. Leave the setting out.")
 
-    splits = load_splits(script_args.dataset_name, script_args.dataset_config)
+    if dataset_args.datasets:
+        splits = get_dataset(dataset_args)
+    else:
+        splits = load_splits(script_args.dataset_name, script_args.dataset_config)
     train, held_out = _choose_splits(splits, script_args)
     rows = [train[index] for index in range(min(_ROWS_FOR_CHOICE, len(train)))]
     prompt_column = script_args.prompt_column or find_column(rows, PROBLEM_COLUMNS)
