@@ -146,6 +146,21 @@ class ReproMixin:
             self._traces.record(rollout, scored, total, self._answers)
         return total
 
+    def _kept_state(self) -> dict[str, Any]:
+        state = super()._kept_state()
+        if self.args.repro_alpha > 0:
+            state["objective_health"] = self._health.state()
+        if self._prefix_search is not None:
+            state["prefix_search"] = self._prefix_search.state()
+        return state
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        super()._restore_state(state)
+        if self.args.repro_alpha > 0 and "objective_health" in state:
+            self._health.restore(state["objective_health"])
+        if self._prefix_search is not None and "prefix_search" in state:
+            self._prefix_search.restore(state["prefix_search"])
+
     def _measure(self, rollout: Rollout) -> BatchScores:
         """METHOD §2 and §3: J at the boundaries of this process's completions; the one stage that runs the policy."""
         self._shared_pass.stop_waiting()
