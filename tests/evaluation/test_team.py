@@ -212,7 +212,7 @@ def logged(policy, folder, backend, num_problems, batch_size):
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("backend", ["ddp", "zero3", "fsdp2"])
-@pytest.mark.parametrize(("num_problems", "batch_size"), [(1, 64), (3, 1)])
+@pytest.mark.parametrize(("num_problems", "batch_size"), [(1, 64), (7, 1)])
 def test_the_callback_with_an_idle_process_and_completions_of_unequal_length(
     policy, tmp_path, backend, num_problems, batch_size
 ):
