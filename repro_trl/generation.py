@@ -184,6 +184,7 @@ class VllmSampler:
         processes: of the launcher.
         process: number of this one. Neighbouring ones share a model if `settings.tensor_parallel_size` is above 1.
         settings: of the engine.
+        trust_remote_code: run the code that the model comes with.
 
     Raises:
         ValueError: a setting that the engine refuses.
@@ -199,12 +200,16 @@ class VllmSampler:
         processes: int = 1,
         process: int = 0,
         settings: VllmSettings | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         from vllm import LLM
 
         self.tokenizer = tokenizer
         settings = settings or VllmSettings()
-        options: dict[str, Any] = {"tensor_parallel_size": settings.tensor_parallel_size}
+        options: dict[str, Any] = {
+            "tensor_parallel_size": settings.tensor_parallel_size,
+            "trust_remote_code": trust_remote_code,
+        }
         if settings.gpu_memory_utilization is not None:
             options["gpu_memory_utilization"] = settings.gpu_memory_utilization
         if settings.max_model_length is not None:
@@ -279,6 +284,8 @@ def load_sampler(
     processes: int = 1,
     process: int = 0,
     vllm_settings: VllmSettings | None = None,
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
 ) -> Sampler:
     """
     The model by its name or folder, on every process. See `VllmSampler` and `load_model` for the arguments.
@@ -288,9 +295,17 @@ def load_sampler(
         FailedWork: vLLM does not start.
     """
     check_dtype(dtype)
-    tokenizer = load_tokenizer(model, revision)
+    tokenizer = load_tokenizer(model, revision, trust_remote_code)
     if backend == "vllm":
         if importlib.util.find_spec("vllm") is None:
             raise ValueError("backend='vllm': vLLM is not installed. Install it (`repro-trl[vllm]`), or give another.")
-        return VllmSampler(model, tokenizer, revision, dtype, processes, process, vllm_settings)
-    return TransformersSampler(load_model(model, revision, dtype, device), tokenizer)
+        if attn_implementation is not None:
+            raise ValueError(
+                f"attn_implementation={attn_implementation!r}: vLLM chooses its own. Leave it out, or sample with "
+                "transformers."
+            )
+        return VllmSampler(
+            model, tokenizer, revision, dtype, processes, process, vllm_settings, trust_remote_code=trust_remote_code
+        )
+    loaded = load_model(model, revision, dtype, device, trust_remote_code, attn_implementation)
+    return TransformersSampler(loaded, tokenizer)

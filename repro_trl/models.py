@@ -47,6 +47,7 @@ def load_model(
     dtype: str = "auto",
     device: torch.device | str = "cpu",
     trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
 ) -> PreTrainedModel:
     """
     A causal language model in evaluation mode.
@@ -57,6 +58,7 @@ def load_model(
         dtype: of the weights; "auto": as they were saved.
         device: to put it on.
         trust_remote_code: run the code that the model comes with.
+        attn_implementation: such as "sdpa"; `None`: that of the model.
 
     Raises:
         ValueError: an unknown dtype, a model that cannot be loaded or whose weights are not all there.
@@ -66,7 +68,12 @@ def load_model(
     _check_folder(model)
     try:
         loaded, report = AutoModelForCausalLM.from_pretrained(
-            model, revision=revision, dtype=dtype, trust_remote_code=trust_remote_code, output_loading_info=True
+            model,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            attn_implementation=attn_implementation,
+            output_loading_info=True,
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise

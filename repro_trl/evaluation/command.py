@@ -20,71 +20,14 @@ from ..command_line import run_command
 from ..generation import Sampler, default_backend, load_sampler
 from ..jsonl import lock
 from ..models import check_dtype, model_files, resolve_revision
-from ..sampling import Backend, Sampling, VllmSettings, add_vllm_arguments, vllm_settings_from_arguments
+from ..sampling import Backend, Sampling, VllmSettings, vllm_settings_from_arguments
+from .arguments import BATCH_SIZES
 from .results import Compared, report
 from .run import evaluate_task
 from .sandbox import SandboxError, usable_isolation
 from .tasks import HUB_TASKS, Task, TaskError, load_task
 from .team import FailedElsewhereError, Team
 from .verify import Verifier
-
-_BATCH_SIZES = {"transformers": 64, "vllm": 1024}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    defaults = Sampling()
-    parser.add_argument("--model", required=True, help="Name on the Hub, or folder.")
-    parser.add_argument("--model_revision", help="Branch, tag or commit of a model on the Hub.")
-    parser.add_argument(
-        "--tasks",
-        default=",".join(HUB_TASKS),
-        help="Separated by commas: %(default)s, or files of your own (json, jsonl, parquet, csv).",
-    )
-    parser.add_argument("--data_dir", help="Folder with local copies of the datasets: <task>.jsonl or <task>/*.jsonl.")
-    parser.add_argument(
-        "--revision",
-        action="append",
-        default=[],
-        metavar="TASK=COMMIT",
-        help="Commit of a task's dataset instead of the pinned one; may be given several times.",
-    )
-    parser.add_argument("--output_dir", help="For completions and results. Default: evaluations/<model>.")
-    parser.add_argument("--compare_to", metavar="OUTPUT_DIR", help="Earlier evaluation, compared problem by problem.")
-    parser.add_argument(
-        "--num_samples", type=int, help="Completions of each problem. Default: 16 for the small sets, 4 for others."
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=defaults.temperature, help="Default: %(default)s; 0 is greedy."
-    )
-    parser.add_argument("--top_p", type=float, default=defaults.top_p, help="Default: %(default)s.")
-    parser.add_argument("--max_new_tokens", type=int, default=defaults.max_new_tokens, help="Default: %(default)s.")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="Default: %(default)s.")
-    parser.add_argument(
-        "--batch_size",
-        type=int,
-        help="Completions sampled together. Default: "
-        f"{_BATCH_SIZES['transformers']}, with vLLM {_BATCH_SIZES['vllm']}.",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=["auto", "vllm", "transformers"],
-        default="auto",
-        help="auto: vLLM where it is installed and there is a GPU, else transformers.",
-    )
-    parser.add_argument("--dtype", default="auto", help="Of the weights. Default: as they were saved.")
-    parser.add_argument(
-        "--think_end",
-        default=defaults.think_end,
-        help="Text that ends the thought; empty: a completion is thought to its end. Default: %(default)s.",
-    )
-    parser.add_argument(
-        "--verify_seconds", type=float, default=10.0, help="For one comparison of answers. Default: %(default)s."
-    )
-    parser.add_argument(
-        "--verify_workers", type=int, help="Completions verified at one time. Default: the cores, shared by processes."
-    )
-    add_vllm_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -110,7 +53,8 @@ def _evaluate(arguments: argparse.Namespace, state: PartialState) -> int:
         team = Team(state, vllm_settings.tensor_parallel_size)
         earlier = None if arguments.compare_to is None else Compared(Path(arguments.compare_to))
     tasks, errors = _load_tasks(arguments, team)
-    output_dir = Path(arguments.output_dir or Path("evaluations", arguments.model.strip("/").replace("/", "--")))
+    folder = arguments.model_name_or_path.strip("/").replace("/", "--")
+    output_dir = Path(arguments.output_dir or Path("evaluations", folder))
     with team.together():
         model_settings = _model_settings(arguments, backend, vllm_settings) if state.is_main_process else {}
     model_settings = team.from_main(model_settings)
@@ -118,7 +62,7 @@ def _evaluate(arguments: argparse.Namespace, state: PartialState) -> int:
     @cache
     def sampler() -> Sampler:
         return load_sampler(
-            arguments.model,
+            arguments.model_name_or_path,
             model_settings["model_commit"],
             backend,
             arguments.dtype,
@@ -126,6 +70,8 @@ def _evaluate(arguments: argparse.Namespace, state: PartialState) -> int:
             state.num_processes,
             state.process_index,
             vllm_settings,
+            arguments.trust_remote_code,
+            arguments.attn_implementation,
         )
 
     workers = arguments.verify_workers
@@ -137,7 +83,7 @@ def _evaluate(arguments: argparse.Namespace, state: PartialState) -> int:
             if state.is_main_process:
                 stack.enter_context(_only_run(output_dir))
         for task in tasks:
-            samples = arguments.num_samples or task.samples
+            samples = arguments.num_generations or task.samples
             evaluate_task(task, samples, sampling, model_settings, sampler, verifier, output_dir, team)
         with team.together():
             if state.is_main_process:
@@ -148,16 +94,14 @@ def _evaluate(arguments: argparse.Namespace, state: PartialState) -> int:
 
 
 def _sampling(arguments: argparse.Namespace, backend: Backend) -> Sampling:
-    if arguments.num_samples is not None and arguments.num_samples < 1:
-        raise ValueError(f"num_samples={arguments.num_samples}: give 1 or more.")
     check_dtype(arguments.dtype)
     return Sampling(
         temperature=arguments.temperature,
         top_p=arguments.top_p,
-        max_new_tokens=arguments.max_new_tokens,
+        max_new_tokens=arguments.max_completion_length,
         seed=arguments.seed,
-        batch_size=_BATCH_SIZES[backend] if arguments.batch_size is None else arguments.batch_size,
-        think_end=arguments.think_end or None,
+        batch_size=BATCH_SIZES[backend] if arguments.batch_size is None else arguments.batch_size,
+        think_end=arguments.repro_think_end or None,
     )
 
 
@@ -172,16 +116,17 @@ def _vllm_settings(arguments: argparse.Namespace, backend: Backend, state: Parti
 
 def _model_settings(arguments: argparse.Namespace, backend: Backend, vllm_settings: VllmSettings) -> dict[str, Any]:
     """What tells one model's completions from another's, beside `Sampling`."""
-    commit = resolve_revision(arguments.model, arguments.model_revision)
-    files = model_files(arguments.model, commit)
+    commit = resolve_revision(arguments.model_name_or_path, arguments.model_revision)
+    files = model_files(arguments.model_name_or_path, commit)
     return {
-        "model": arguments.model,
+        "model": arguments.model_name_or_path,
         "model_revision": arguments.model_revision,
         "model_commit": commit,
         "model_files": files,
         "model_fingerprint": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
         "backend": backend,
         "dtype": arguments.dtype,
+        "attn_implementation": arguments.attn_implementation,
         "vllm_max_model_length": vllm_settings.max_model_length,
     }
 
@@ -238,10 +183,10 @@ def _task_names(arguments: argparse.Namespace) -> tuple[list[str], dict[str, str
     if not names:
         raise ValueError(f"tasks={arguments.tasks!r} names none; give some of {', '.join(HUB_TASKS)}, or files.")
     revisions = {}
-    for text in arguments.revision:
+    for text in arguments.dataset_revision:
         name, _, revision = text.partition("=")
         if name not in names or not revision:
-            raise ValueError(f"revision={text!r}: give TASK=COMMIT for one of the tasks {names}.")
+            raise ValueError(f"--dataset_revision {text!r}: give TASK=COMMIT for one of the tasks {names}.")
         revisions[name] = revision
     return names, revisions
 

@@ -1,12 +1,12 @@
 """`repro-trl score`: adds RePro's scores to a jsonl file of prompts, completions and answers, for use outside TRL."""
 
 import argparse
+import itertools
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -14,53 +14,12 @@ from ..command_line import DONE, FAILED, run_command
 from ..demo import MODEL_DIR
 from ..jsonl import JsonlWriter, read_object, write_atomically
 from ..models import model_files
+from ..row_files import RowFileError, row_files, scan_rows
 from ..traces import floats, fork_entropies
-from .rows import Columns, Refusal, Row, groups, parse_line
-from .scorer import CompletionScorer, ScoredGroup, add_scoring_arguments, scorer_from_arguments
-
-FIELD = "repro"
-
-_DESCRIPTION = f"""
-Each row gets a field {FIELD!r}: an object, or a list of them where the row has a list of completions, with
-boundaries (tokens before each boundary), entropies (nats, at the boundaries that are segment starts), objective (J,
-nats per answer token), magnitude, stability and scores at the boundaries, process_rewards and normalized_rewards of
-the segments between them, and advantages of the tokens; or not_scored with the reason. Neighbouring rows with the same
-prompt are one group for the normalisation. Rows that cannot be read are reported with their line numbers and left out,
-and the exit status is then 1. The same command run again goes on where an interrupted one stopped.
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = f"{parser.description} {_DESCRIPTION}"
-    parser.add_argument("input", type=Path, help="jsonl file: a prompt, its completion or completions, and an answer.")
-    parser.add_argument("output", type=Path, help="jsonl file to write.")
-    parser.add_argument("--overwrite", action="store_true", help="Start anew instead of going on with the output.")
-    add_row_arguments(parser)
-    add_scoring_arguments(parser)
-
-
-def add_row_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say what the columns of a file are."""
-    rows = parser.add_argument_group("columns")
-    rows.add_argument("--prompt_column", help="Text or messages. Default: prompt, problem or question.")
-    rows.add_argument(
-        "--completion_column",
-        help="A text, one message, or a list of either. Default: completion, completions, response or responses.",
-    )
-    rows.add_argument(
-        "--answer_column",
-        help="Ground truth: an answer, or a solution with it. Default: repro_answer, solution or answer.",
-    )
-    rows.add_argument(
-        "--as_user_message",
-        action="store_true",
-        help="Put prompts that are text into the chat template, as a user's message; otherwise they are left alone.",
-    )
-
-
-def columns_from_arguments(arguments: argparse.Namespace) -> Columns:
-    """What `add_row_arguments` was given."""
-    return Columns(arguments.prompt_column, arguments.completion_column, arguments.answer_column)
+from .arguments import columns_from_arguments, scorer_from_arguments
+from .rows import HEAD, Refusal, Row, check_row, groups
+from .score_arguments import FIELD
+from .scorer import CompletionScorer, ScoredGroup
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,26 +28,33 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    _check_paths(arguments.input, arguments.output)
+    files = _input_files(arguments.input, arguments.output)
     scorer = scorer_from_arguments(arguments)
     settings = _settings(arguments)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with JsonlWriter(arguments.output, wait=False) as writer:
         _begin(writer, settings, arguments.overwrite)
-        return _score_file(arguments, scorer, writer)
+        return _score_files(arguments, files, scorer, writer)
 
 
-def _check_paths(source: Path, output: Path) -> None:
-    """Raise a `ValueError` for files that cannot be read or written, before a model is loaded."""
-    if not source.is_file():
-        raise ValueError(f"{source}: there is no such file.")
+def _input_files(source: Path, output: Path) -> list[Path]:
+    """
+    The files to read, checked with the output before a model is loaded.
+
+    Raises:
+        ValueError: a file cannot be read or written.
+    """
+    files = row_files(source)
     if output.is_dir():
         raise ValueError(f"{output} is a folder. Name the file to write.")
-    if output.exists() and output.samefile(source):
+    if output.exists() and any(output.samefile(file) for file in files):
         raise ValueError(f"{output} is the input, too. Name another file.")
-    with source.open("rb") as lines:
-        if not any(line.strip() for line in lines):
-            raise ValueError(f"{source} holds no rows.")
+    errors = []
+    for row in scan_rows(source):
+        if not isinstance(row, RowFileError):
+            return files
+        errors.append(row)
+    raise errors[0]
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
@@ -98,7 +64,10 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What decides the scores of a row."""
     ignored = {"input", "output", "overwrite", "command", "run"}
     settings = {name: value for name, value in vars(arguments).items() if name not in ignored}
-    return {**settings, "model_files": model_files(arguments.model or str(MODEL_DIR), arguments.revision)}
+    return {
+        **settings,
+        "model_files": model_files(arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision),
+    }
 
 
 def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> None:
@@ -127,9 +96,10 @@ def _check_written(row: Row, line: bytes, output: Path) -> None:
         written.pop(FIELD)
     except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
         written = None
-    if written != {name: value for name, value in row.record.items() if name != FIELD}:
+    # As text, in which NaN equals itself.
+    if json.dumps(written) != json.dumps({name: value for name, value in row.record.items() if name != FIELD}):
         raise ValueError(
-            f"{output} does not belong to this input: its row for line {row.number} is another one. Give --overwrite, "
+            f"{output} does not belong to this input: its row for {row.place} is another one. Give --overwrite, "
             "or name another file."
         )
 
@@ -137,17 +107,18 @@ def _check_written(row: Row, line: bytes, output: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- scoring
 
 
-def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, writer: JsonlWriter) -> int:
+def _score_files(
+    arguments: argparse.Namespace, files: list[Path], scorer: CompletionScorer, writer: JsonlWriter
+) -> int:
     num_rows = 0
     reader = _Reader(arguments, scorer)
     with (
-        open(arguments.input, "rb") as source,
         open(arguments.output, "rb") as written,
-        tqdm(total=os.path.getsize(arguments.input), unit="B", unit_scale=True, desc="score") as progress,
+        tqdm(unit=" rows", desc="score") as progress,
     ):
         num_written = sum(1 for _ in written)
         written.seek(0)
-        for group in groups(reader.rows(source, progress)):
+        for group in groups(reader.rows(files, progress)):
             # Rows are written a group at a time, and a group that was written in part is scored once more as a whole:
             # so what an interrupted run leaves has no bearing on the scores.
             new = []
@@ -160,12 +131,11 @@ def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, writer:
             num_rows += len(group)
             if new:
                 writer.append(reader.score(group)[-len(new) :])
-            progress.set_postfix(rows=num_rows, refused=reader.refused, refresh=False)
+            progress.set_postfix(refused=reader.refused, refresh=False)
         if num_written:
             raise ValueError(
                 f"{arguments.output} has more rows than the input. Give --overwrite, or name another file."
             )
-        progress.update(progress.total - progress.n)
     if reader.too_long:
         print(
             f"{reader.too_long} completions are longer than the {scorer.context_length} tokens that the model was "
@@ -186,18 +156,28 @@ class _Reader:
         self.refused = 0
         self.too_long = 0
 
-    def rows(self, source: BinaryIO, progress: tqdm) -> Iterator[Row]:
-        for number, line in enumerate(source, start=1):
-            row = parse_line(number, line, self._columns)
-            progress.update(len(line))
-            if isinstance(row, Row):
-                problem = self._scorer.prompt_problem(self._prompt(row))
-                row = Refusal(number, problem) if problem else row
-            if isinstance(row, Refusal):
-                self.refused += 1
-                progress.write(str(row), file=sys.stderr)
-            elif row is not None:
-                yield row
+    def rows(self, files: list[Path], progress: tqdm) -> Iterator[Row]:
+        for file in files:
+            found = scan_rows(file)
+            head = list(itertools.islice(found, HEAD))
+            columns = self._columns.of_source([row.record for row in head if not isinstance(row, RowFileError)])
+            for line in itertools.chain(head, found):
+                row = line if isinstance(line, RowFileError) else check_row(line.place, line.record, columns)
+                progress.update()
+                problem = self._problem(row) if isinstance(row, Row) else None
+                row = Refusal(line.place, problem) if problem else row
+                if isinstance(row, Row):
+                    yield row
+                else:
+                    self.refused += 1
+                    progress.write(str(row), file=sys.stderr)
+
+    def _problem(self, row: Row) -> str | None:
+        try:
+            json.dumps(row.record)
+        except TypeError as error:  # dates and bytes of parquet files
+            return f"it cannot be written as JSON ({error})"
+        return self._scorer.prompt_problem(self._prompt(row))
 
     def score(self, group: list[Row]) -> list[bytes]:
         """The lines of a group's rows, scores added."""
@@ -232,7 +212,7 @@ def _scores(result: ScoredGroup, index: int, length: int) -> dict[str, Any]:
         "objective": floats(scored.objective[index, used]),
         "magnitude": floats(scored.magnitude[index, used]),
         "stability": floats(scored.stability[index, used]),
-        "scores": floats(result.scores[index, used]),
+        "scores": floats(scored.scores[index, used]),
         "process_rewards": floats(scored.process_rewards[index, segments]),
         "normalized_rewards": floats(scored.normalized_rewards[index, segments]),
         "advantages": floats(scored.advantages[index, :length]),

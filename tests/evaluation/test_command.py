@@ -24,7 +24,18 @@ from repro_trl.evaluation import sandbox
 from repro_trl.evaluation.records import Record, Sample, item_line, part, read_items, read_parts
 from repro_trl.generation import TransformersSampler
 
-SETTINGS = ["--temperature", "1", "--top_p", "1", "--max_new_tokens", "24", "--batch_size", "4", "--num_samples", "2"]
+SETTINGS = [
+    "--temperature",
+    "1",
+    "--top_p",
+    "1",
+    "--max_completion_length",
+    "24",
+    "--batch_size",
+    "4",
+    "--num_generations",
+    "2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +71,7 @@ def test_the_embedded_model_gets_the_accuracy_of_the_examples_own_table(tmp_path
     dataset = pocket_task.eval_dataset(24)
     file = tmp_path / "pocket.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in dataset))
-    settings = ["--temperature", "1", "--top_p", "1", "--max_new_tokens", "160", "--num_samples", "1"]
+    settings = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "160", "--num_generations", "1"]
     assert (
         main(["eval", "--model", str(MODEL_DIR), "--tasks", str(file), "--output_dir", str(tmp_path), *settings]) == 0
     )
@@ -211,15 +222,15 @@ def test_what_cannot_be_compared(finished, policy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--num_samples", "0"], "num_samples=0"),
-        (["--temperature", "-1"], "temperature=-1"),
-        (["--revision", "aime24"], "revision='aime24'"),
-        (["--revision", "aime24=abc"], "revision='aime24=abc'"),
-        (["--verify_workers", "0"], "workers=0"),
+        (["--num_generations", "0"], "--num_generations: '0': give an integer >= 1"),
+        (["--temperature", "-1"], "--temperature: '-1': give a number >= 0"),
+        (["--dataset_revision", "aime24"], "--dataset_revision 'aime24'"),
+        (["--dataset_revision", "aime24=abc"], "--dataset_revision 'aime24=abc'"),
+        (["--verify_workers", "0"], "--verify_workers: '0'"),
         (["--compare_to", "nowhere"], "compare_to='nowhere'"),
         (["--backend", "vllm"], "vLLM is not installed"),
         (["--tasks", " ,"], "tasks=' ,' names none"),
-        (["--model", "/nowhere"], "model='/nowhere' cannot be loaded"),
+        (["--model", "/nowhere"], "--model_name_or_path /nowhere: there is no such folder"),
     ],
 )
 def test_settings_that_are_refused(policy, held_out, tmp_path, capsys, arguments, message):

@@ -19,7 +19,13 @@ SECONDS = 300
 
 # Forked from a server that has imported everything once: a kill falls into the command's work, not into imports.
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["repro_trl.cli", "repro_trl.evaluation.command", "repro_trl.viewing.score_command"])
+_context.set_forkserver_preload([
+    "repro_trl.cli",
+    "repro_trl.evaluation.command",
+    "repro_trl.reporting.command",
+    "repro_trl.viewing.inspect_command",
+    "repro_trl.viewing.score_command",
+])  # fmt: skip
 
 
 class Command:
@@ -61,8 +67,7 @@ class Command:
 
 
 def _run(arguments: list[str], log: Path, file_size: int | None) -> None:
-    # The server ignores Ctrl-C; commands do not. With an empty log a kill before this line leaves the last one's.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # With an empty log a kill before this line leaves the last one's.
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -71,6 +76,8 @@ def _run(arguments: list[str], log: Path, file_size: int | None) -> None:
     from repro_trl.cli import main
 
     torch.set_num_threads(1)
+    # The server ignores Ctrl-C; commands do not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if file_size is not None:
         # What is printed must still find room.
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
