@@ -10,6 +10,9 @@ from typing import Any, Self
 from .answers import DEFAULT_ANSWER_TEMPLATE, validate_answer_template
 from .validation import check_choice, check_integer, check_number, check_text
 
+AUTO_PREFIX = "auto"
+"""Value of `repro_answer_prefix` that lets the trainer find out where the policy gives its answer."""
+
 
 @dataclass
 class ReproConfigMixin:
@@ -73,7 +76,15 @@ class ReproConfigMixin:
         metadata={
             "help": "Text placed between the partial thought and the answer, given but not scored, for example "
             "`</think>` between two blank lines. At the last boundary of a completion that has written the "
-            "`repro_think_end` marker itself, the prefix is cut after the marker."
+            "`repro_think_end` marker itself, the prefix is cut after the marker. `auto`: the trainer finds out where "
+            "this policy gives its answer."
+        },
+    )
+    repro_prefix_candidates: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Texts that `repro_answer_prefix='auto'` tries besides its own list and what the policy writes "
+            "before its answers."
         },
     )
     repro_ema_weight: float | None = field(

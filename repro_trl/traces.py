@@ -267,12 +267,6 @@ def read_traces(path: str | os.PathLike) -> Iterator[Trace]:
                 raise ValueError(f"{path}, line {number}: {error}") from error
 
 
-def is_trace_file(path: str | os.PathLike) -> bool:
-    """Whether the first line of a file is a trace, as far as its keys tell."""
-    with open(path, "rb") as file:
-        line = next((line for line in file if line.strip()), b"")
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
+def is_trace(record: Any) -> bool:
+    """Whether what was read from a file is a trace, as far as its keys tell."""
     return isinstance(record, dict) and {"tokens", "boundaries", "objective"} <= record.keys()

@@ -10,15 +10,19 @@ from torch import Tensor
 from transformers.utils import logging
 from trl.trainer.utils import get_config_model_id
 
-from ..config import ReproConfigMixin
+from ..answers import verify_answer
+from ..config import AUTO_PREFIX, ReproConfigMixin
 from ..method.advantage import normalize_rewards
 from ..method.measure import Objectives
 from ..method.process_reward import score_gains
 from ..method.score import ScoredRollouts, reward_completions, spread_rewards
 from ..method.segments import find_segment_starts
 from .ground_truth import GroundTruth
+from .health import ObjectiveHealth, written_texts
 from .hook import Rollout
+from .markers import MarkerKeeper
 from .policy_scorer import BatchScores, PolicyScorer
+from .prefix_search import PrefixSearch
 from .shared_pass import SharedPass, sharing_obstacle
 from .trace_recorder import TraceRecorder
 
@@ -54,6 +58,8 @@ class ReproMixin:
 
     _config_class: type[ReproConfigMixin]
     _paper = REPRO_PAPER
+    # Where `repro_answer_prefix="auto"` looks for the form to ask with.
+    _prefix_search: PrefixSearch | None = None
 
     def __init__(
         self,
@@ -73,11 +79,15 @@ class ReproMixin:
         self._check_dataset()
         self._ground_truth = GroundTruth(self.train_dataset, args, answer_fn, self.accelerator.is_main_process)
         self._traces = TraceRecorder(self)
+        self._markers = MarkerKeeper(self._tokenizer, self.args.repro_think_end, self.accelerator.is_main_process)
         if self.args.repro_alpha > 0:
             self._scorer = PolicyScorer(
                 self.model, self._tokenizer, self.args, self.accelerator, self.temperature, self.segment_starts
             )
             self._shared_pass = SharedPass(self._scorer, lambda: sharing_obstacle(self))
+            self._health = ObjectiveHealth(self._scorer)
+            if self.args.repro_answer_prefix == AUTO_PREFIX:
+                self._prefix_search = PrefixSearch(self._scorer)
 
     # ------------------------------------------------------------------------------------------------ start-up checks
 
@@ -94,6 +104,10 @@ class ReproMixin:
         super()._set_signature_columns_if_needed()
         self._signature_columns = self._ground_truth.kept_columns(self._signature_columns)
 
+    def _read_completions(self, completions: list[Any], completion_ids: list[list[int]]) -> None:
+        super()._read_completions(completions, completion_ids)
+        self._markers.restore(completions, completion_ids)
+
     # ----------------------------------------------------------------------------------------------------- advantages
 
     def _before_rollout(self, examples: list[dict[str, Any]]) -> None:
@@ -104,13 +118,18 @@ class ReproMixin:
             return
         self._scorer.model = self.model  # accelerate may have wrapped it
         self._answers = [self._ground_truth.answer_of(example) for example in examples]
-        self._shared_pass.open(self._answers)
+        if self._prefix_search is None or self._prefix_search.chosen is not None:
+            self._shared_pass.open(self._answers)
 
     def _compute_advantages(self, rollout: Rollout) -> Tensor:
         outcome = super()._compute_advantages(rollout)
         alpha = self.args.repro_alpha
         if alpha == 0 or not self._ground_truth.has_answers:
             return outcome
+        texts = written_texts(self._tokenizer, rollout.batch, self.eos_token_ids)
+        verdicts = [verify_answer(*pair, self.args.repro_think_end) for pair in zip(texts, self._answers, strict=True)]
+        if self._prefix_search is not None:
+            self._prefix_search.observe(rollout.batch, self._answers, rollout.policy_mask, texts, verdicts, self._size)
         scores = self._measure(rollout)
         started = time.perf_counter()
         scored = self._reward(rollout, scores.objectives)
@@ -120,6 +139,8 @@ class ReproMixin:
         process = alpha * scored.advantages * mask
         seconds = scores.seconds + time.perf_counter() - started
         self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
+        auc = self._health.update(scored, verdicts)
+        self._metrics["train" if self.model.training else "eval"]["repro/objective_auc"].append(auc)
         total = outcome * mask + process
         if self.args.repro_trace_steps > 0 or self.log_completions:
             self._traces.record(rollout, scored, total, self._answers)
@@ -130,10 +151,14 @@ class ReproMixin:
         self._shared_pass.stop_waiting()
         if self._shared_pass.scores is not None:
             return self._shared_pass.scores
-        args = self.args
-        size = args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
         image_pass = self._get_per_token_logps_and_entropies
-        return self._scorer.score(rollout.batch, self._answers, rollout.policy_mask, size, image_pass)
+        return self._scorer.score(rollout.batch, self._answers, rollout.policy_mask, self._size, image_pass)
+
+    @property
+    def _size(self) -> int:
+        """Completions per forward."""
+        args = self.args
+        return args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
 
     def _reward(self, rollout: Rollout, objectives: Objectives) -> ScoredRollouts:
         """METHOD §4 to §5.2: from J to the advantage of each token."""

@@ -182,6 +182,7 @@ def test_metrics_and_completions_table(tmp_path, dataset):
         "repro/objective_first",
         "repro/objective_last",
         "repro/objective_gain",
+        "repro/objective_auc",
         "repro/magnitude_score",
         "repro/stability_score",
         "repro/process_reward/mean",
