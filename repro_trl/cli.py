@@ -17,7 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Compare training runs: tables, curves, flags, several seeds an arm.",
     ),
     "inspect": ("repro_trl.viewing.inspect_arguments", "Show which steps of a thought helped, in one HTML file."),
-    "score": ("repro_trl.viewing.score_arguments", "Add RePro's scores to a jsonl file of completions."),
+    "score": ("repro_trl.viewing.score_arguments", "Add RePro's scores to a file of completions."),
 }
 
 # Subcommands that train, with one line of help. What their arguments are is known to dataclasses of other libraries.

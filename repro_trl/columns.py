@@ -34,9 +34,13 @@ ANSWER_COLUMNS = (
 """Columns that may hold the ground truth, the first that holds answers (see `find_answer_column`)."""
 
 MAX_ANSWER_CHARACTERS = 200
-"""Text beyond this length is no answer but a worked solution: sets, matrices and systems of equations are shorter."""
+"""Longer text is no answer but a worked solution: sets, matrices and systems of equations are shorter."""
+MAX_ANSWER_TOKENS = 256
+"""Tokens of an answer that are scored, so that a text which is no answer cannot hold up a run."""
 
-_GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|^gt$", re.IGNORECASE)
+_GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|\bgt\b", re.IGNORECASE)
+_SENTENCE_BREAK = re.compile(r"[A-Za-z\d)}$][.!?]\s+[A-Z$\\]|\n\s*\n")
+_MIN_WORDS_OF_SENTENCES = 8  # "St. Louis" is none
 _MAX_DEPTH = 3
 
 
@@ -73,12 +77,14 @@ def _holds_answers(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
         answers = [answer for row in rows if (answer := read_answer(row, name)) is not None]
     except ValueError:
         return False
-    return sum(map(is_overlong, answers)) * 2 < len(answers)
+    return sum(map(is_worked_text, answers)) * 2 < len(answers)
 
 
-def is_overlong(answer: str) -> bool:
-    """Whether a text is longer than an answer can be."""
-    return len(answer) > MAX_ANSWER_CHARACTERS
+def is_worked_text(answer: str) -> bool:
+    """Whether a text is longer than an answer can be: in characters, or because it is made of sentences."""
+    if len(answer) > MAX_ANSWER_CHARACTERS:
+        return True
+    return _SENTENCE_BREAK.search(answer) is not None and len(answer.split()) >= _MIN_WORDS_OF_SENTENCES
 
 
 def has_column(row: Mapping[str, Any], name: str) -> bool:
@@ -99,8 +105,12 @@ def read_answer(row: Mapping[str, Any], name: str) -> str | None:
     Raises:
         ValueError: a value that cannot be an answer, such as a dict; it names the column.
     """
+    value = read_column(row, name)
+    if isinstance(value, Mapping):
+        paths = ", ".join(repr(f"{name}.{path}") for path in column_paths(value))
+        raise ValueError(f"column {name!r} holds a dict. Name one of its fields: {paths}.")
     try:
-        return extract_answer(read_column(row, name))
+        return extract_answer(value)
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from None
 
@@ -114,20 +124,20 @@ def ground_truth_paths(row: Mapping[str, Any]) -> list[str]:
     """Those of `column_paths` that sound as if they held a ground truth."""
     paths = column_paths(row)
     nested = {path.rpartition(".")[0] for path in paths}
-    return [path for path in paths if path not in nested and _GROUND_TRUTH_NAME.search(path.rpartition(".")[2])]
+    return [path for path in paths if path not in nested and _GROUND_TRUTH_NAME.search(path)]
 
 
 def _paths(value: Mapping[str, Any], prefix: str, depth: int) -> Iterator[str]:
     for key in value:
         yield f"{prefix}{key}"
-        fields = _fields(value[key])
+        fields = fields_of(value[key])
         if isinstance(fields, Mapping) and depth < _MAX_DEPTH:
             yield from _paths(fields, f"{prefix}{key}.", depth + 1)
 
 
 def _walk(value: Any, name: str) -> tuple[Any] | None:
     """The value under a dotted name in a tuple of one, or `None`."""
-    fields = _fields(value)
+    fields = fields_of(value)
     if isinstance(fields, Mapping):
         if name in fields:
             return (fields[name],)
@@ -144,7 +154,7 @@ def _walk(value: Any, name: str) -> tuple[Any] | None:
 
 def _resolve(value: Any, name: str) -> str | None:
     """A usual name as the row spells it."""
-    fields = _fields(value)
+    fields = fields_of(value)
     if not isinstance(fields, Mapping):
         return None
     spelled = {str(key).lower(): str(key) for key in reversed(list(fields))}
@@ -157,8 +167,8 @@ def _resolve(value: Any, name: str) -> str | None:
     return None if below is None else f"{spelled[head]}.{below}"
 
 
-def _fields(value: Any) -> Any:
-    """A dict or list; text that holds one is read."""
+def fields_of(value: Any) -> Any:
+    """A dict or list, or the one that a text holds as JSON or as Python prints it; `None` for anything else."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         for read in (json.loads, ast.literal_eval):
             try:

@@ -50,14 +50,15 @@ def run_command(name: str, body: Callable[[], int], kept: str = "") -> int:
     except (ValueError, OSError, FailedWork, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             raise
-        message, status = _sentence(error), _status(error)
+        message, status = _sentence(error), exit_status(error)
     if kept and status != USAGE:
         message = f"{message} {kept}"
     print(f"repro-trl {name}: {message}", file=sys.stderr)
     return status
 
 
-def _status(error: Exception) -> int:
+def exit_status(error: Exception) -> int:
+    """The status with which a command ends that raised `error`."""
     if isinstance(error, OSError):
         # Libraries raise it without a number for names that they do not find.
         return USAGE if error.errno is None or error.errno in _WRONG_PATH else FAILED

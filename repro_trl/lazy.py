@@ -12,13 +12,14 @@ def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str]
 
     Args:
         package: its `__name__`.
-        modules: by public name, the module under the package that holds it.
+        modules: by public name, the module that holds it, relative to the package.
     """
 
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f".{modules[name]}", package), name)
+        module = modules[name] if modules[name].startswith(".") else f".{modules[name]}"
+        return getattr(importlib.import_module(module, package), name)
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *modules})

@@ -67,6 +67,14 @@ def test_steps_are_split_into_their_parts(monkeypatch):
     )
 
 
+def test_start_up_is_measured_against_a_bare_interpreter(monkeypatch):
+    import startup
+
+    monkeypatch.setattr(startup, "CASES", {"import repro_trl": ["-c", "import repro_trl"]})
+    (row,) = startup.measure_startup(repeats=1)
+    assert row["case"] == "import repro_trl" and min(row["seconds"].values()) > 0 and row["ratios"]
+
+
 def test_moved_ratios_are_named():
     from check import moved_ratios
 
@@ -104,7 +112,7 @@ def test_committed_results_meet_what_the_documentation_says():
 def test_scoring_waits_for_the_device_three_times_a_micro_batch(monkeypatch):
     from machine import make_model, make_rollouts
 
-    from repro_trl.method.score import score_rows
+    from repro_trl.method.measure import score_rows
 
     model = make_model("small")
     batch, rows = make_rollouts(2, 128, 2048)

@@ -87,7 +87,8 @@ def test_paths_show_what_a_row_can_be_read_by():
         "extra_info.index",
         "extra_info.answer",
     ]
-    assert ground_truth_paths({"meta": {"gold": "5"}, "label": {"x": 1}, "gt": 3, "text": ""}) == ["meta.gold", "gt"]
+    row = {"meta": {"gold": "5", "id": 1}, "1": {"ground_truth": {"value": "7"}}, "gt": 3, "text": ""}
+    assert ground_truth_paths(row) == ["meta.gold", "1.ground_truth.value", "gt"]
 
 
 def test_value_that_is_no_answer_is_named_with_its_column():

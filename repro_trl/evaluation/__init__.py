@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy_names
 
 if TYPE_CHECKING:
+    from ..sampling import Sampling
     from .callback import EvaluationCallback
     from .figures import Comparison, Figures, compare, compute_figures
-    from .settings import Sampling
     from .tasks import HUB_TASKS, Task, TaskError, load_task, task_from_rows
 
 # Module of each public name.
@@ -16,7 +16,7 @@ _MODULES = {
     "Comparison": "figures",
     "EvaluationCallback": "callback",
     "Figures": "figures",
-    "Sampling": "settings",
+    "Sampling": "..sampling",
     "Task": "tasks",
     "TaskError": "tasks",
     "compare": "figures",

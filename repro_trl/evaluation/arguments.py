@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..sampling import Sampling, add_vllm_arguments
 from ..shared_arguments import (
     add_batch_size,
     add_former_name,
@@ -11,7 +12,12 @@ from ..shared_arguments import (
     positive_integer,
     positive_number,
 )
-from .settings import BATCH_SIZES, PAPER_TASKS, Sampling
+
+PAPER_TASKS = ("aime24", "aime25", "math500", "livemathbench", "gpqa_diamond", "mbpp", "livecodebench")
+"""Names of the paper's tasks, in the order of its table: the keys of `tasks.HUB_TASKS`."""
+
+BATCH_SIZES = {"transformers": 64, "vllm": 1024}
+"""Completions sampled together, by backend, where no number is given."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="auto: vLLM where it is installed and there is a GPU, else transformers.",
     )
+    add_vllm_arguments(parser)
     for former, name in {
         "--num_samples": "--num_generations",
         "--max_new_tokens": "--max_completion_length",

@@ -1,7 +1,6 @@
 """`ReproMixin`: adds the process advantage to whatever outcome advantage a trainer computes."""
 
 import math
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,20 +10,23 @@ from torch import Tensor
 from transformers.utils import logging
 from trl.trainer.utils import get_config_model_id
 
-from ..answers import answer_text, extract_answer
-from ..config import ReproConfigMixin
-from ..method.advantage import normalize_rewards, reward_to_go, segment_credit
-from ..method.process_reward import magnitude_score, process_rewards, stability_score
-from ..method.score import AnswerTokens, ScoredRollouts, ScoringRow, encode_answer, has_think_end, prefix_after_marker
+from ..answers import verify_answer
+from ..config import AUTO_PREFIX, ReproConfigMixin
+from ..method.advantage import normalize_rewards
+from ..method.measure import Objectives
+from ..method.process_reward import score_gains
+from ..method.score import ScoredRollouts, reward_completions, spread_rewards
 from ..method.segments import find_segment_starts
+from .ground_truth import GroundTruth
+from .health import ObjectiveHealth, written_texts
 from .hook import Rollout
-from .policy_scorer import CompletionScores, PolicyScoring
+from .markers import MarkerKeeper
+from .policy_scorer import BatchScores, PolicyScorer
+from .prefix_search import PrefixSearch
+from .shared_pass import SharedPass, sharing_obstacle
 from .trace_recorder import TraceRecorder
 
 logger = logging.get_logger(__name__)
-
-# Columns of these names hold what a reward compares with: a wrong `repro_answer_column` is then an oversight.
-_GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|^gt$", re.IGNORECASE)
 
 REPRO_PAPER = {
     "title": "Rectifying LLM Thought from Lens of Optimization",
@@ -39,7 +41,7 @@ REPRO_PAPER = {
 }
 
 
-class ReproMixin(PolicyScoring):
+class ReproMixin:
     """
     RePro for any trainer with an `AdvantageHook` among its bases: `class T(ReproMixin, AdvantageHook, GRPOTrainer)`.
 
@@ -47,8 +49,8 @@ class ReproMixin(PolicyScoring):
     of METHOD §5. With `repro_alpha=0` it is `super()` alone.
 
     Args:
-        answer_fn: takes a dataset row, returns the bare ground-truth answer, or `None` for a row without one. Replaces
-            `repro_answer_column`.
+        answer_fn: takes a dataset row, returns its ground truth in any form that a column may hold it, or `None` for a
+            row without one. Replaces `repro_answer_column`.
 
     All other arguments are those of the trainer. `args` may be the plain TRL config: RePro's settings then have their
     defaults.
@@ -56,9 +58,8 @@ class ReproMixin(PolicyScoring):
 
     _config_class: type[ReproConfigMixin]
     _paper = REPRO_PAPER
-    # False where the training set is known to hold no ground truth.
-    _has_answers = True
-    _warned_of_merged_segments = False
+    # Where `repro_answer_prefix="auto"` looks for the form to ask with.
+    _prefix_search: PrefixSearch | None = None
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class ReproMixin(PolicyScoring):
         reward_funcs: Any = None,
         args: Any = None,
         *more: Any,
-        answer_fn: Callable[[dict[str, Any]], str | None] | None = None,
+        answer_fn: Callable[[dict[str, Any]], Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if args is None:
@@ -75,180 +76,160 @@ class ReproMixin(PolicyScoring):
         elif not isinstance(args, ReproConfigMixin):
             args = self._config_class.from_trl(args)
         super().__init__(model, reward_funcs, args, *more, **kwargs)
-        self._answer_fn = answer_fn
         self._check_dataset()
-        self._answer_cache: dict[str, tuple[AnswerTokens, AnswerTokens]] = {}
+        self._ground_truth = GroundTruth(self.train_dataset, args, answer_fn, self.accelerator.is_main_process)
         self._traces = TraceRecorder(self)
-        self._start_scoring()
+        self._markers = MarkerKeeper(self._tokenizer, self.args.repro_think_end, self.accelerator.is_main_process)
+        if self.args.repro_alpha > 0:
+            self._scorer = PolicyScorer(
+                self.model, self._tokenizer, self.args, self.accelerator, self.temperature, self.segment_starts
+            )
+            self._shared_pass = SharedPass(self._scorer, lambda: sharing_obstacle(self))
+            self._health = ObjectiveHealth(self._scorer)
+            if self.args.repro_answer_prefix == AUTO_PREFIX:
+                self._prefix_search = PrefixSearch(self._scorer)
 
     # ------------------------------------------------------------------------------------------------ start-up checks
 
     def _check_dataset(self) -> None:
         columns = self.train_dataset.column_names
-        if columns is None:  # a streamed dataset may not know its columns; rows are checked as they come
-            return
-        if "prompt" not in columns and self.environment_factories is None:
+        if columns is not None and "prompt" not in columns and self.environment_factories is None:
             raise ValueError(
                 f"train_dataset has no column 'prompt', only {columns}. Rename the column that holds the problem, for "
                 "example dataset.rename_column('question', 'prompt')."
-            )
-        if self.args.repro_alpha > 0 and self._answer_fn is None and self.args.repro_answer_column not in columns:
-            self._report_missing_answers(columns)
-            self._has_answers = False
-
-    def _report_missing_answers(self, columns: list[str]) -> None:
-        """An error where a ground truth seems to be meant; else a warning, so that data that train GRPO train this."""
-        column = self.args.repro_answer_column
-        candidates = [name for name in columns if _GROUND_TRUTH_NAME.search(name)]
-        if column != ReproConfigMixin.repro_answer_column or candidates:
-            raise ValueError(
-                f"repro_answer_column={column!r} is not a column of the dataset, which has {columns}. Name the column "
-                "with the ground truth, or give the trainer an `answer_fn`."
-            )
-        if self.accelerator.is_main_process:
-            logger.warning_once(
-                f"The dataset has no column {column!r}, only {columns}: without a ground truth RePro adds nothing to "
-                "the outcome advantage. Name its column in `repro_answer_column`, or give the trainer an `answer_fn`."
             )
 
     def _set_signature_columns_if_needed(self) -> None:
         # With `remove_unused_columns=True`, TRL keeps only what it reads itself.
         super()._set_signature_columns_if_needed()
-        if self.args.repro_answer_column not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, self.args.repro_answer_column]
+        self._signature_columns = self._ground_truth.kept_columns(self._signature_columns)
+
+    def _read_completions(self, completions: list[Any], completion_ids: list[list[int]]) -> None:
+        super()._read_completions(completions, completion_ids)
+        self._markers.restore(completions, completion_ids)
 
     # ----------------------------------------------------------------------------------------------------- advantages
+
+    def _before_rollout(self, examples: list[dict[str, Any]]) -> None:
+        super()._before_rollout(examples)
+        if self.model.training:
+            self._ground_truth.observe(examples)
+        if self.args.repro_alpha == 0 or not self._ground_truth.has_answers:
+            return
+        self._scorer.model = self.model  # accelerate may have wrapped it
+        self._answers = [self._ground_truth.answer_of(example) for example in examples]
+        if self._prefix_search is None or self._prefix_search.chosen is not None:
+            self._shared_pass.open(self._answers)
 
     def _compute_advantages(self, rollout: Rollout) -> Tensor:
         outcome = super()._compute_advantages(rollout)
         alpha = self.args.repro_alpha
-        if alpha == 0 or not self._has_answers:
+        if alpha == 0 or not self._ground_truth.has_answers:
             return outcome
-        scores = self._score_completions(rollout)
+        texts = written_texts(self._tokenizer, rollout.batch, self.eos_token_ids)
+        verdicts = [verify_answer(*pair, self.args.repro_think_end) for pair in zip(texts, self._answers, strict=True)]
+        if self._prefix_search is not None:
+            self._prefix_search.observe(rollout.batch, self._answers, rollout.policy_mask, texts, verdicts, self._size)
+        scores = self._measure(rollout)
         started = time.perf_counter()
-        scored = self._reward(rollout, scores)
+        scored = self._reward(rollout, scores.objectives)
         if outcome.dim() == 1:
             outcome = outcome.unsqueeze(1)
         mask = rollout.policy_mask
         process = alpha * scored.advantages * mask
         seconds = scores.seconds + time.perf_counter() - started
         self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
+        auc = self._health.update(scored, verdicts)
+        self._metrics["train" if self.model.training else "eval"]["repro/objective_auc"].append(auc)
         total = outcome * mask + process
         if self.args.repro_trace_steps > 0 or self.log_completions:
-            self._traces.record(rollout, scored, total, [self._answer_of(example) for example in rollout.examples])
+            self._traces.record(rollout, scored, total, self._answers)
         return total
 
-    def _scoring_rows(
-        self, examples: list[dict[str, Any]], completion_ids: Tensor, completion_mask: Tensor, policy_mask: Tensor
-    ) -> tuple[list[ScoringRow], dict[str, int]]:
-        args, tokenizer = self.args, self._tokenizer
-        policy_mask = policy_mask.cpu()
-        rows = []
-        counts = {"no_answer": 0, "no_delimiter": 0, "no_think_end": 0}
-        lengths = completion_mask.sum(dim=1).tolist()
-        for index, (example, ids, length) in enumerate(zip(examples, completion_ids.tolist(), lengths, strict=True)):
-            ids = ids[:length]
-            starts, end = find_segment_starts(tokenizer, ids, args.repro_delimiter, args.repro_think_end)
-            finished = args.repro_think_end is not None and has_think_end(tokenizer, ids, end, args.repro_think_end)
-            answer = self._answer_of(example)
-            counts["no_answer"] += answer is None
-            counts["no_delimiter"] += not starts
-            counts["no_think_end"] += not finished
-            if answer is None or length == 0 or not policy_mask[index].any():
-                continue
-            answer_tokens, closing_tokens = self._encode_answer(answer)
-            rows.append(
-                ScoringRow(
-                    index=index,
-                    # What a tool wrote is no decision of the policy, so no segment starts there.
-                    starts=[start for start in starts if policy_mask[index, start]],
-                    end=end,
-                    answer=answer_tokens,
-                    last_answer=closing_tokens if finished else answer_tokens,
-                )
-            )
-        if args.repro_credit == "segment":
-            self._warn_of_merged_segments(rows)
-        return rows, counts
+    def _measure(self, rollout: Rollout) -> BatchScores:
+        """METHOD §2 and §3: J at the boundaries of this process's completions; the one stage that runs the policy."""
+        self._shared_pass.stop_waiting()
+        if self._shared_pass.scores is not None:
+            return self._shared_pass.scores
+        image_pass = self._get_per_token_logps_and_entropies
+        return self._scorer.score(rollout.batch, self._answers, rollout.policy_mask, self._size, image_pass)
 
-    def _warn_of_merged_segments(self, rows: list[ScoringRow]) -> None:
-        most_starts = max((len(row.starts) for row in rows), default=0)
-        if most_starts > self.args.repro_top_k and not self._warned_of_merged_segments:
-            self._warned_of_merged_segments = True
-            logger.warning(
-                f"repro_credit='segment' with repro_top_k={self.args.repro_top_k}, and a completion has {most_starts} "
-                "segment starts: segments are merged, and useless ones share the reward of useful ones, so that the "
-                "policy may learn to write more of them. Raise repro_top_k until all starts are kept."
-            )
-
-    def _answer_of(self, example: dict[str, Any]) -> str | None:
-        if self._answer_fn is not None:
-            return self._answer_fn(example) or None
-        column = self.args.repro_answer_column
-        if column not in example and self.model.training:
-            self._report_missing_answers(list(example))
-        return extract_answer(example.get(column))
-
-    def _encode_answer(self, answer: str) -> tuple[AnswerTokens, AnswerTokens]:
-        """The answer as appended at every boundary, and as appended where the thinking region has been closed."""
-        if answer not in self._answer_cache:
-            args = self.args
-            text = answer_text(answer, args.repro_answer_template)
-            closing_prefix = prefix_after_marker(args.repro_answer_prefix, args.repro_think_end)
-            tokens = encode_answer(self._tokenizer, text, args.repro_answer_prefix)
-            closing = (
-                tokens
-                if closing_prefix == args.repro_answer_prefix
-                else encode_answer(self._tokenizer, text, closing_prefix)
-            )
-            self._answer_cache[answer] = (tokens, closing)
-        return self._answer_cache[answer]
-
-    def _reward(self, rollout: Rollout, scores: CompletionScores) -> ScoredRollouts:
-        """METHOD §4 to §5.2 for this process's completions, normalised over those of all processes."""
+    @property
+    def _size(self) -> int:
+        """Completions per forward."""
         args = self.args
-        count, length = rollout.batch["completion_ids"].shape
-        boundaries = scores.boundaries
-        boundary_mask = scores.boundary_mask & self._finite_rows(scores).unsqueeze(1)
-        objective = scores.objective.masked_fill(~boundary_mask, 0.0)
-        rewards = self._segment_rewards(objective, boundary_mask)
-        segment_mask = boundary_mask[:, 1:]
-        gathered = [self.accelerator.gather(tensor) for tensor in (rewards, segment_mask, rollout.groups)]
-        first_row = self.accelerator.process_index * count
-        normalized = normalize_rewards(*gathered, scale=args.repro_scale, center=args.repro_center)
-        normalized = normalized[first_row : first_row + count]
-        return ScoredRollouts(
-            boundaries=boundaries,
-            boundary_mask=boundary_mask,
-            entropies=scores.entropies,
-            objective=objective,
-            magnitude=magnitude_score(objective, boundary_mask),
-            stability=stability_score(objective, boundary_mask, args.repro_ema_weight),
-            process_rewards=rewards,
-            normalized_rewards=normalized,
-            advantages=self._token_advantages(normalized, segment_mask, boundaries[:, 1:], length),
-        )
+        return args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
 
-    def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
-        """(B, M - 1) reward r of each segment (METHOD §4), from J (B, M) at the boundaries."""
-        args = self.args
-        return process_rewards(
-            objective, boundary_mask, args.repro_stability_weight, args.repro_ema_weight, args.repro_baseline_score
-        )
-
-    def _token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
-        """(B, T) advantage of each token (METHOD §5.2), from r̂ (B, M - 1) of segments that end at `ends`."""
-        spread = segment_credit if self.args.repro_credit == "segment" else reward_to_go
-        return spread(normalized, segment_mask, ends, length)
-
-    def _finite_rows(self, scores: CompletionScores) -> Tensor:
-        finite = scores.objective.masked_fill(~scores.boundary_mask, 0.0).isfinite().all(dim=1)
-        if not finite.all():
+    def _reward(self, rollout: Rollout, objectives: Objectives) -> ScoredRollouts:
+        """METHOD §4 to §5.2: from J to the advantage of each token."""
+        objectives, num_dropped = objectives.finite()
+        if num_dropped:
             logger.warning(
                 "%d completion(s) got no process advantage: the log-probability of the answer is not finite.",
-                (~finite).sum().item(),
+                num_dropped,
             )
-        return finite
+        length = rollout.batch["completion_ids"].shape[1]
+        return reward_completions(
+            objectives,
+            self.args,
+            rollout.groups,
+            length,
+            normalize=self._normalize,
+            segment_rewards=self.segment_rewards,
+            token_advantages=self.token_advantages,
+        )
+
+    def _normalize(self, rewards: Tensor, mask: Tensor, groups: Tensor) -> Tensor:
+        """METHOD §5.1 over all processes: (B, M - 1) r̂ of this process's segments."""
+        count, args = len(rewards), self.args
+        gathered = [self.accelerator.gather(tensor) for tensor in (rewards, mask, groups)]
+        first_row = self.accelerator.process_index * count
+        normalized = normalize_rewards(*gathered, scale=args.repro_scale, center=args.repro_center)
+        return normalized[first_row : first_row + count]
+
+    # ----------------------------------------------------------------------------------------------- to be overridden
+
+    def segment_starts(self, completion_ids: list[int]) -> tuple[list[int], int]:
+        """
+        Where a completion may be cut (METHOD §2): override it for a segmenter of your own.
+
+        Args:
+            completion_ids: L token ids without padding.
+
+        Returns:
+            Candidate starts, ascending token positions in [1, L), and the end boundary, at most L.
+        """
+        args = self.args
+        return find_segment_starts(self._tokenizer, completion_ids, args.repro_delimiter, args.repro_think_end)
+
+    def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
+        """
+        The reward r of each segment (METHOD §4): override it for a reward of your own on the same scored rollout.
+
+        Args:
+            objective: (B, M) J at the boundaries, nats per token; 0 in padding.
+            scores: (B, M) S at the boundaries.
+            boundary_mask: (B, M) bool.
+
+        Returns:
+            (B, M - 1), before normalisation; 0 in padding.
+        """
+        return score_gains(scores, boundary_mask)
+
+    def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
+        """
+        The advantage of each token (METHOD §5.2): override it to spread rewards by a rule of your own.
+
+        Args:
+            normalized: (B, M - 1) r̂ of each segment.
+            segment_mask: (B, M - 1) bool.
+            ends: (B, M - 1) int, one past each segment's last token.
+            length: T, completion tokens.
+
+        Returns:
+            (B, T), before the weight alpha.
+        """
+        return spread_rewards(normalized, segment_mask, ends, length, self.args)
 
     # -------------------------------------------------------------------------------------------------------- metrics
 

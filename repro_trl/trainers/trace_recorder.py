@@ -112,7 +112,7 @@ class TraceRecorder:
             answer,
             group=f"{step}.{self._batches}.{rollout.groups[row].item()}",
             prompt=prompt_text(rollout.examples[row]["prompt"]),
-            truncated=not ids or ids[-1] not in (tokenizer.eos_token_id, tokenizer.pad_token_id),
+            truncated=not ids or ids[-1] not in {*trainer.eos_token_ids, tokenizer.pad_token_id},
             # A record must not stop a run whose loss is not finite.
             total_advantages=floats(total_advantages) if total_advantages.isfinite().all() else None,
             rewards={

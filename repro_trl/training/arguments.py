@@ -16,12 +16,15 @@ from .quiet import quiet_upstream
 
 @dataclass
 class ReproScriptArguments(ScriptArguments):
-    """`trl.ScriptArguments`, where `dataset_name` may also be a local json, jsonl or parquet file, and what else it
-    takes to read a math dataset and to reward answers."""
+    """`trl.ScriptArguments`, where `dataset_name` may also be a local file or folder, and what else it takes to read a
+    math dataset and to reward answers."""
 
     prompt_column: str | None = field(
         default=None,
-        metadata={"help": "Column with the problem. Default: the first there is of prompt, problem, question."},
+        metadata={
+            "help": "Column with the problem, dotted where it is nested. Default: the first there is of prompt, "
+            "problem, question."
+        },
     )
     instruction: str = field(
         default="Please reason step by step, and put your final answer within \\boxed{}.",

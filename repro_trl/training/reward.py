@@ -14,9 +14,13 @@ from ..thinking import count_backtracks
 def make_reward(
     tokenizer: PreTrainedTokenizerBase, training_args: ReproConfigMixin
 ) -> Callable[..., list[float | None]]:
-    """math-verify's verdict on each completion; logs thinking tokens and backtracks per trace on the way."""
+    """
+    math-verify's verdict on each completion, `None` where there is no ground truth; logs thinking tokens and
+    backtracks per trace on the way.
+    """
     delimiter, think_end = training_args.repro_delimiter, training_args.repro_think_end
-    verdicts = make_accuracy_reward(training_args.repro_answer_column, think_end)
+    answer_column = training_args.repro_answer_column
+    verdicts = make_accuracy_reward(answer_column, think_end) if answer_column else None
 
     def accuracy(
         completions: list, completion_ids: list[list[int]], log_metric: Callable[[str, float], None], **kwargs: Any
@@ -28,6 +32,6 @@ def make_reward(
         for length, text in zip(lengths, texts, strict=True):
             log_metric("thinking_tokens", length)
             log_metric("backtracks", count_backtracks(text, delimiter, think_end))
-        return verdicts(completions=completions, **kwargs)
+        return [None] * len(texts) if verdicts is None else verdicts(completions=completions, **kwargs)
 
     return accuracy

@@ -82,7 +82,7 @@ def evaluate_as_the_command_does(trainer: Any) -> str | None:
         and with vLLM, whose speed the callback does not have.
     """
     args = trainer.args
-    if trainer.eval_dataset is None or args.use_vllm:
+    if trainer.eval_dataset is None or args.use_vllm or args.repro_answer_column is None:
         return None
     rows = [
         {
@@ -112,7 +112,7 @@ def evaluate_as_the_command_does(trainer: Any) -> str | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return (
-        f"repro-trl eval --model {args.output_dir} --tasks {file} --num_samples {samples} "
-        f"--temperature {sampling.temperature} --top_p {sampling.top_p} --max_new_tokens {sampling.max_new_tokens} "
-        f"--seed {sampling.seed} --batch_size {sampling.batch_size}"
+        f"repro-trl eval --model {args.output_dir} --tasks {file} --num_generations {samples} "
+        f"--temperature {sampling.temperature} --top_p {sampling.top_p} "
+        f"--max_completion_length {sampling.max_new_tokens} --seed {sampling.seed} --batch_size {sampling.batch_size}"
     )

@@ -65,12 +65,19 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
         if f.name not in _TRAINING_SETTINGS:
             repro.add_argument(
                 f"--{f.name}",
-                # A setting that may be None is a number or a text when it is given.
-                type={"repro_think_end": str, "repro_ema_weight": float}.get(f.name, f.type),
+                type=_type(f),
+                nargs="+" if f.type == list[str] | None else None,
                 default=f.default,
                 choices=f.metadata.get("choices"),
                 help=f"{f.metadata['help']} Default: {f.default!r}.".replace("%", "%%"),
             )
+
+
+def _type(setting: dataclasses.Field) -> type:
+    """Of a setting's value when it is given: one that may be left out is a number or a text then."""
+    if isinstance(setting.type, type):
+        return setting.type
+    return float if setting.type == float | None else str
 
 
 def _scoring_temperature(text: str) -> float:
@@ -97,18 +104,21 @@ def scorer_from_arguments(arguments: argparse.Namespace) -> "CompletionScorer":
     Raises:
         ValueError: an argument that cannot work, or a model that cannot be loaded; named with its value.
     """
-    from ..pretrained import load_model, load_tokenizer
+    import torch
+
+    from ..models import load_model, load_tokenizer
     from .scorer import CompletionScorer
 
     settings = settings_from_arguments(arguments)
     name, revision = arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision
     tokenizer = load_tokenizer(name, revision, arguments.trust_remote_code)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
     model = load_model(
         name,
         revision,
         arguments.dtype,
-        arguments.attn_implementation,
+        arguments.device or accelerator,
         arguments.trust_remote_code,
-        arguments.device,
+        arguments.attn_implementation,
     )
     return CompletionScorer(model, tokenizer, settings, arguments.temperature, arguments.batch_size)

@@ -1,7 +1,7 @@
 """Rows of prompts, completions and answers, from a file or a dataset: checked, in the forms TRL knows."""
 
 import dataclasses
-import json
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,10 @@ from ..columns import (
     read_column,
 )
 from ..messages import Messages, completion_text, prompt_text
+from ..row_files import UnreadableRow
+
+HEAD = 20
+"""Rows that tell what a source is, for the first ones may be broken."""
 
 
 @dataclass(frozen=True)
@@ -103,17 +107,11 @@ def _problem_text(prompt: str | Messages) -> str:
     return prompt if isinstance(prompt, str) else prompt_text(prompt[-1:])
 
 
-def parse_line(number: int, line: bytes, columns: Columns, **options: Any) -> Row | Refusal | None:
-    """The row that a line of a jsonl file holds; `None` for a blank line. Options are those of `check_row`."""
-    if not line.strip():
-        return None
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return Refusal(number, f"not UTF-8 (byte {error.start + 1})")
-    except (ValueError, RecursionError) as error:
-        return Refusal(number, f"not JSON ({error})")
-    return check_row(number, record, columns, **options)
+def read_source(records: Iterator[tuple[int, Any]], columns: Columns) -> Iterator[tuple[int, Any, Columns]]:
+    """Records of one source with their numbers, and the columns to read them by, found in the first of them."""
+    head = list(itertools.islice(records, HEAD))
+    columns = columns.of_source([record for _, record in head if isinstance(record, dict)])
+    yield from ((number, record, columns) for number, record in itertools.chain(head, records))
 
 
 def check_row(
@@ -130,6 +128,8 @@ def check_row(
         answers: where the ground truth is looked up; by default in the record.
     """
     try:
+        if isinstance(record, UnreadableRow):
+            raise ValueError(record.reason)
         if not isinstance(record, dict):
             raise ValueError(f"not an object but {_kind(record)}")
         prompt = _check_prompt(
@@ -137,13 +137,15 @@ def check_row(
         )
         has_list, completions = False, []
         if with_completions:
-            has_list, completions = _check_completions(
-                *_value(record, columns.completion, "completion", lambda: find_column([record], COMPLETION_COLUMNS))
+            name, value = _value(
+                record, columns.completion, "completion", lambda: find_column([record], COMPLETION_COLUMNS)
             )
+            has_list, completions = _check_completions(name, value)
         if answers is not None:
             answer = answers.find(prompt)
         else:
-            answer = _check_answer(*_value(record, columns.answer, "answer", lambda: _answer_column(record, columns)))
+            name, value = _value(record, columns.answer, "answer", lambda: _answer_column(record, columns))
+            answer = _check_answer(name, value)
     except ValueError as error:
         return Refusal(number, str(error))
     return Row(number, record, prompt, completions, has_list, answer)

@@ -69,7 +69,7 @@ def test_dataset_without_a_problem_column(tmp_path, small_model):
 def test_dataset_without_an_answer_column(tmp_path, small_model):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"problem": "1+1", "truth": "2"}\n' * 8)
-    with pytest.raises(ValueError, match="repro_answer_column='solution'"):
+    with pytest.raises(ValueError, match=r"repro_answer_column=None.*'truth'"):
         run("--model_name_or_path", small_model, "--dataset_name", file, "--output_dir", tmp_path, "--bf16", "false")
 
 

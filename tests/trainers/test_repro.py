@@ -182,6 +182,7 @@ def test_metrics_and_completions_table(tmp_path, dataset):
         "repro/objective_first",
         "repro/objective_last",
         "repro/objective_gain",
+        "repro/objective_auc",
         "repro/magnitude_score",
         "repro/stability_score",
         "repro/process_reward/mean",
@@ -239,16 +240,10 @@ def test_rows_without_answer_keep_the_outcome_advantage(tmp_path, dataset):
     assert trainer.state.log_history[0]["repro/no_answer_ratio"] == pytest.approx(0.5)
 
 
-def test_no_answers_at_all_is_plain_grpo_with_no_scoring(tmp_path, dataset):
+def test_column_without_any_answer_is_named_before_training(tmp_path, dataset):
     none = dataset.map(lambda row: {"solution": "  "})
-
-    def reward(completions, **kwargs):
-        return [float(len(completion[0]["content"]) % 7) for completion in completions]
-
-    config = ReproGRPOConfig(**settings(tmp_path, max_steps=2), repro_alpha=0.5)
-    trainer = train(RecordingTrainer, config, none, reward=reward)
-    for rollout, outcome, total, _ in trainer.recorded:
-        torch.testing.assert_close(total, outcome[:, None] * rollout.policy_mask, atol=0, rtol=0)
+    with pytest.raises(ValueError, match="repro_answer_column='solution': there is no answer in any of the 32 rows"):
+        ReproGRPOTrainer(POCKET, accuracy_reward, ReproGRPOConfig(**settings(tmp_path)), none)
 
 
 def test_answer_fn_replaces_the_column(tmp_path, dataset):
@@ -270,7 +265,7 @@ def test_answer_fn_replaces_the_column(tmp_path, dataset):
 def test_prefix_is_cut_after_the_marker_at_the_last_boundary(tmp_path, dataset):
     config = ReproGRPOConfig(**settings(tmp_path), repro_answer_prefix="\n</think>\n\n")
     trainer = ReproGRPOTrainer(POCKET, accuracy_reward, config, dataset)
-    answer, closing = trainer._encode_answer("42")
+    answer, closing = trainer._scorer.reader._encode_answer("42")
     decode = trainer.processing_class.decode
     assert decode([i for i, scored in zip(answer.ids, answer.scored, strict=True) if not scored]) == "\n</think>\n\n"
     assert decode([i for i, scored in zip(closing.ids, closing.scored, strict=True) if not scored]) == "\n\n"
@@ -325,9 +320,22 @@ def test_dataset_without_prompts_is_named_before_training(tmp_path, dataset):
         )
 
 
-@pytest.mark.parametrize("column", ["answer", "ground_truth", "gt", "Solution"])
-def test_default_column_is_missing_but_another_looks_like_it(tmp_path, dataset, column):
-    with pytest.raises(ValueError, match=rf"repro_answer_column='solution'.*'{column}'"):
+@pytest.mark.parametrize("column", ["answer", "ground_truth", "Solution"])
+def test_column_of_a_usual_name_is_found_and_said(tmp_path, dataset, column, capsys):
+    config = ReproGRPOConfig(**settings(tmp_path, max_steps=1))
+    trainer = train(
+        ReproGRPOTrainer,
+        config,
+        dataset.rename_column("solution", column),
+        reward=lambda completions, **kwargs: [0.0] * len(completions),
+    )
+    assert capsys.readouterr().out.count(f"Ground truth is read from column '{column}', for example") == 1
+    assert trainer.state.log_history[0]["repro/no_answer_ratio"] == 0
+
+
+@pytest.mark.parametrize("column", ["gt", "truth"])
+def test_column_of_another_name_is_named_before_training(tmp_path, dataset, column):
+    with pytest.raises(ValueError, match=rf"repro_answer_column=None.*'{column}'"):
         ReproGRPOTrainer(
             POCKET, accuracy_reward, ReproGRPOConfig(**settings(tmp_path)), dataset.rename_column("solution", column)
         )
@@ -346,25 +354,37 @@ def test_data_without_any_ground_truth_train_plain_grpo(tmp_path, dataset, caplo
     )
     assert losses(plain) == losses(repro)
     assert torch.equal(weights(plain), weights(repro))
-    assert caplog.text.count("The dataset has no column 'solution'") <= 1
+    assert caplog.text.count("The dataset has no column with a ground truth") == 1
 
 
-@pytest.mark.parametrize(("column", "fails"), [("answer", True), ("other", False)])
-def test_streamed_rows_without_the_answer_column(tmp_path, dataset, column, fails):
+@pytest.mark.parametrize(("column", "outcome"), [("truth", "fails"), ("other", "plain"), ("answer", "scored")])
+def test_streamed_rows_of_unknown_columns(tmp_path, dataset, column, outcome):
     def rows():
         for row in dataset:
             yield {"prompt": row["prompt"], column: row["solution"]}
 
     stream = datasets.IterableDataset.from_generator(rows)
     assert stream.column_names is None
-    with pytest.raises(ValueError, match="repro_answer_column='solution'") if fails else nullcontext():
+    with pytest.raises(ValueError, match="repro_answer_column=None") if outcome == "fails" else nullcontext():
         trainer = train(
             ReproGRPOTrainer,
             ReproGRPOConfig(**settings(tmp_path)),
             stream,
             reward=lambda completions, **kwargs: [0.0] * len(completions),
         )
-        assert trainer.state.log_history[0]["repro/no_answer_ratio"] == 1
+        assert ("repro/no_answer_ratio" in trainer.state.log_history[0]) == (outcome == "scored")
+
+
+def test_answer_fn_sees_columns_that_would_be_removed(tmp_path, dataset):
+    renamed = dataset.rename_column("solution", "gt")
+    trainer = train(
+        ReproGRPOTrainer,
+        ReproGRPOConfig(**settings(tmp_path, max_steps=1, remove_unused_columns=True)),
+        renamed,
+        reward=lambda completions, **kwargs: [0.0] * len(completions),
+        answer_fn=lambda row: row["gt"],
+    )
+    assert trainer.state.log_history[0]["repro/no_answer_ratio"] == 0
 
 
 def test_evaluation_scores_and_keeps_its_metrics_apart(tmp_path, dataset):

@@ -83,7 +83,6 @@ def test_the_checkpoint_to_resume_from(tmp_path):
         ({}, "my/model", {}, "dataset_name=None"),
         ({"dataset_name": "a.jsonl"}, "pocket", {}, r"model_name_or_path='pocket' with other problems \(a.jsonl\)"),
         ({}, "pocket", {"datasets": [{"path": "a"}]}, r"with other problems \(datasets\)"),
-        ({"dataset_name": "a", "dataset_streaming": True}, "my/model", {}, "dataset_streaming=True"),
         ({}, "my/model", {"datasets": [{"path": "a"}], "streaming": True}, "streaming=True"),
     ],
 )
