@@ -1,1 +1,68 @@
-../repro_trl/training/scripts/ppo.py
+"""
+PPO with RePro: a critic learns what each prefix is worth, and every token gets a process advantage besides.
+
+The command `repro-trl ppo` runs this script. To change it, copy it: it needs only the installed package.
+
+On a laptop, without GPU or network, the small reasoning model that the package ships, in minutes:
+
+    accelerate launch ppo_repro.py
+
+A Hub model on a Hub dataset, or on a local file or folder:
+
+    accelerate launch ppo_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
+
+The paper's hyperparameters on one node (see the comments in the config for what differs from the paper):
+
+    accelerate launch ppo_repro.py --config examples/configs/r1_distill_qwen_1.5b_ppo.yaml
+
+With `--use_peft true` the policy learns an adapter, with `--critic_use_peft true` the critic one of the same kind.
+
+Every field of the classes in `ARGUMENTS` is an argument; `repro-trl ppo --help` lists them.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from trl import DatasetMixtureConfig, ModelConfig, get_peft_config
+
+from repro_trl import ReproPPOConfig, ReproPPOTrainer
+from repro_trl.training.arguments import ReproScriptArguments, parse_arguments
+from repro_trl.training.inputs import load_inputs
+from repro_trl.training.run import train_and_report
+
+
+@dataclass
+class PPOScriptArguments(ReproScriptArguments):
+    """`ReproScriptArguments`, and whether the critic learns an adapter."""
+
+    critic_use_peft: bool = field(
+        default=False,
+        metadata={"help": "Train the critic with an adapter too, made from the same settings as the policy's."},
+    )
+
+
+ARGUMENTS = (PPOScriptArguments, ReproPPOConfig, ModelConfig, DatasetMixtureConfig)
+
+
+def make_trainer(
+    script_args: PPOScriptArguments,
+    training_args: ReproPPOConfig,
+    model_args: ModelConfig,
+    dataset_args: DatasetMixtureConfig,
+) -> ReproPPOTrainer:
+    inputs = load_inputs(script_args, training_args, model_args, dataset_args)
+    return ReproPPOTrainer(
+        model=inputs.model,
+        reward_funcs=inputs.reward_funcs,
+        args=training_args,
+        train_dataset=inputs.train_dataset,
+        eval_dataset=inputs.eval_dataset,
+        processing_class=inputs.tokenizer,
+        peft_config=get_peft_config(model_args),
+        critic_peft_config=get_peft_config(dataclasses.replace(model_args, use_peft=script_args.critic_use_peft)),
+    )
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments("ppo", ARGUMENTS)
+    train_and_report(make_trainer(*arguments), arguments[0].dataset_name)

@@ -1,1 +1,55 @@
-../repro_trl/training/scripts/reinforce_pp.py
+"""
+REINFORCE++ with RePro: no critic, advantages normalised over the whole batch, a process advantage on every token.
+
+The command `repro-trl reinforce-pp` runs this script. To change it, copy it: it needs only the installed package.
+
+On a laptop, without GPU or network, the small reasoning model that the package ships, in minutes:
+
+    accelerate launch reinforce_pp_repro.py
+
+A Hub model on a Hub dataset, or on a local file or folder:
+
+    accelerate launch reinforce_pp_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
+
+REINFORCE++ Baseline, which subtracts the mean reward of a prompt's completions:
+
+    accelerate launch reinforce_pp_repro.py --use_group_baseline true
+
+The paper's hyperparameters on one node (see the comments in the config for what differs from the paper):
+
+    accelerate launch reinforce_pp_repro.py --config examples/configs/r1_distill_qwen_1.5b_reinforce_pp.yaml
+
+Every field of the classes in `ARGUMENTS` is an argument; `repro-trl reinforce-pp --help` lists them.
+"""
+
+from trl import DatasetMixtureConfig, ModelConfig, get_peft_config
+
+from repro_trl import ReproReinforcePlusPlusConfig, ReproReinforcePlusPlusTrainer
+from repro_trl.training.arguments import ReproScriptArguments, parse_arguments
+from repro_trl.training.inputs import load_inputs
+from repro_trl.training.run import train_and_report
+
+ARGUMENTS = (ReproScriptArguments, ReproReinforcePlusPlusConfig, ModelConfig, DatasetMixtureConfig)
+
+
+def make_trainer(
+    script_args: ReproScriptArguments,
+    training_args: ReproReinforcePlusPlusConfig,
+    model_args: ModelConfig,
+    dataset_args: DatasetMixtureConfig,
+) -> ReproReinforcePlusPlusTrainer:
+    inputs = load_inputs(script_args, training_args, model_args, dataset_args)
+    return ReproReinforcePlusPlusTrainer(
+        model=inputs.model,
+        reward_funcs=inputs.reward_funcs,
+        args=training_args,
+        train_dataset=inputs.train_dataset,
+        eval_dataset=inputs.eval_dataset,
+        processing_class=inputs.tokenizer,
+        peft_config=get_peft_config(model_args),
+    )
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments("reinforce-pp", ARGUMENTS)
+    train_and_report(make_trainer(*arguments), arguments[0].dataset_name)

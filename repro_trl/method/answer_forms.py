@@ -110,14 +110,15 @@ def own_texts(completions: Sequence[str], template: str, think_end: str | None) 
     if not opening:
         return found
     for completion in completions:
-        head, marker, conclusion = completion.rpartition(think_end) if think_end else ("", "", completion)
+        head, marker, conclusion = completion.partition(think_end) if think_end else ("", "", completion)
+        conclusion = conclusion if marker else head or conclusion
         place = conclusion.rfind(opening)
         if place < 0:
             continue
         text = conclusion[:place]
         if marker and len(text) <= _LONGEST_OWN_TEXT:
             found[marker + text] += 1
-        elif head or not marker:
+        else:
             line = re.split(r"\n", text)[-1]
             if 0 < len(line) <= _LONGEST_OWN_TEXT:
                 found["\n\n" + line] += 1

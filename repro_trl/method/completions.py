@@ -5,11 +5,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..answers import answer_text
+from ..columns import MAX_ANSWER_TOKENS
 from ..config import AUTO_PREFIX, ReproConfigMixin
 from .answer_forms import AnswerForm
 from .segments import find_segment_starts
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -111,6 +115,11 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, answer_text: str, prefix: 
     """Tokenise an unscored prefix and the scored answer, each alone and without special tokens (METHOD §1, §3)."""
     prefix_ids = tokenizer.encode(prefix, add_special_tokens=False) if prefix else []
     answer_ids = tokenizer.encode(answer_text, add_special_tokens=False)
+    if len(answer_ids) > MAX_ANSWER_TOKENS:
+        logger.warning_once(
+            f"An answer of {len(answer_ids)} tokens is scored by its first {MAX_ANSWER_TOKENS}: {answer_text[:60]!r}…"
+        )
+        answer_ids = answer_ids[:MAX_ANSWER_TOKENS]
     return AnswerTokens(prefix_ids + answer_ids, [False] * len(prefix_ids) + [True] * len(answer_ids))
 
 

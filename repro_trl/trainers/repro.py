@@ -10,13 +10,13 @@ from torch import Tensor
 from transformers.utils import logging
 from trl.trainer.utils import get_config_model_id
 
-from ..answers import verify_answer
 from ..config import AUTO_PREFIX, ReproConfigMixin
 from ..method.advantage import normalize_rewards
 from ..method.measure import Objectives
 from ..method.process_reward import score_gains
 from ..method.score import ScoredRollouts, reward_completions, spread_rewards
 from ..method.segments import find_segment_starts
+from ..verifier import verify_answer
 from .ground_truth import GroundTruth
 from .health import ObjectiveHealth, written_texts
 from .hook import Rollout

@@ -5,9 +5,10 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from ..answers import make_accuracy_reward
 from ..config import ReproConfigMixin
+from ..messages import completion_text
 from ..method.segments import find_segment_starts
+from ..rewards import make_answer_reward
 from ..thinking import count_backtracks
 
 
@@ -20,14 +21,12 @@ def make_reward(
     """
     delimiter, think_end = training_args.repro_delimiter, training_args.repro_think_end
     answer_column = training_args.repro_answer_column
-    verdicts = make_accuracy_reward(answer_column, think_end) if answer_column else None
+    verdicts = make_answer_reward(answer_column, think_end) if answer_column else None
 
     def accuracy(
         completions: list, completion_ids: list[list[int]], log_metric: Callable[[str, float], None], **kwargs: Any
     ) -> list[float | None]:
-        texts = [
-            completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions
-        ]
+        texts = [completion_text(completion, think_end) for completion in completions]
         lengths = [find_segment_starts(tokenizer, ids, delimiter, think_end)[1] for ids in completion_ids]
         for length, text in zip(lengths, texts, strict=True):
             log_metric("thinking_tokens", length)

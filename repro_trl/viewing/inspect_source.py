@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..demo import PROBLEMS_FILE
-from ..row_files import UnreadableRow, is_row_file, read_rows, row_files
+from ..loose_rows import UnreadableRow, is_row_file, read_rows, row_files
 from ..traces import Trace, is_trace
 from .arguments import columns_from_arguments
 from .inspect_arguments import DEFAULT_LIMIT

@@ -16,8 +16,8 @@ from ..columns import (
     has_column,
     read_column,
 )
+from ..loose_rows import UnreadableRow
 from ..messages import Messages, completion_text, prompt_text
-from ..row_files import UnreadableRow
 
 HEAD = 20
 """Rows that tell what a source is, for the first ones may be broken."""

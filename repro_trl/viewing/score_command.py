@@ -12,8 +12,8 @@ from tqdm import tqdm
 from ..command_line import DONE, FAILED, run_command
 from ..demo import MODEL_DIR
 from ..jsonl import JsonlWriter, read_object, write_atomically
+from ..loose_rows import read_rows, row_files
 from ..models import model_files
-from ..row_files import read_rows, row_files
 from ..traces import floats, fork_entropies
 from .arguments import columns_from_arguments, scorer_from_arguments
 from .rows import Refusal, Row, check_row, groups, read_source

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, to be killed, interrupted and kept from writing; damage to files, in ten ways."""
+"""Commands in processes of their own, killed, interrupted and kept from writing; files damaged in ten ways."""
 
 import multiprocessing
 import os

@@ -151,6 +151,7 @@ def test_missing_pieces_are_said(tmp_path):
     [
         (["score"], None, "score"),
         (["score", "accuracy_reward"], None, "accuracy_reward"),
+        (["score", "answer_reward"], None, "answer_reward"),
         (["format", "length"], None, None),
         (["format", "length"], "length", "length"),
         (["accuracy", "strict accuracy"], None, None),

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from repro_trl import AdvantageHook, ReproGRPOConfig, ReproGRPOTrainer
-from repro_trl.answers import accuracy_reward
 from repro_trl.demo import task
+from repro_trl.rewards import answer_reward
 
 POCKET = str(Path(__file__).parents[2] / "examples" / "pocket" / "model")
 
@@ -27,7 +27,7 @@ def settings(output_dir, **overrides):
     return trl_settings(output_dir, **{"max_completion_length": 64, "max_steps": 3, **overrides})
 
 
-def train(trainer_class, config, dataset, reward=accuracy_reward, **kwargs):
+def train(trainer_class, config, dataset, reward=answer_reward, **kwargs):
     trainer = trainer_class(
         model=kwargs.pop("model", POCKET), reward_funcs=reward, args=config, train_dataset=dataset, **kwargs
     )
@@ -166,7 +166,7 @@ def test_alpha_changes_the_weights(tmp_path, dataset):
 
 
 def test_one_line_swap_takes_the_plain_config(tmp_path, dataset):
-    trainer = ReproGRPOTrainer(POCKET, accuracy_reward, GRPOConfig(**settings(tmp_path)), dataset)
+    trainer = ReproGRPOTrainer(POCKET, answer_reward, GRPOConfig(**settings(tmp_path)), dataset)
     assert isinstance(trainer.args, ReproGRPOConfig)
     assert trainer.args.repro_alpha == 0.05
     assert trainer.args.max_completion_length == 64
@@ -243,14 +243,14 @@ def test_rows_without_answer_keep_the_outcome_advantage(tmp_path, dataset):
 def test_column_without_any_answer_is_named_before_training(tmp_path, dataset):
     none = dataset.map(lambda row: {"solution": "  "})
     with pytest.raises(ValueError, match="repro_answer_column='solution': there is no answer in any of the 32 rows"):
-        ReproGRPOTrainer(POCKET, accuracy_reward, ReproGRPOConfig(**settings(tmp_path)), none)
+        ReproGRPOTrainer(POCKET, answer_reward, ReproGRPOConfig(**settings(tmp_path)), none)
 
 
 def test_answer_fn_replaces_the_column(tmp_path, dataset):
     renamed = dataset.rename_column("solution", "truth")
 
     def reward(completions, truth, **kwargs):
-        return accuracy_reward(completions, solution=truth)
+        return answer_reward(completions, solution=truth)
 
     def answer_fn(row):
         return row["truth"].removeprefix("\\boxed{").removesuffix("}")
@@ -264,8 +264,8 @@ def test_answer_fn_replaces_the_column(tmp_path, dataset):
 
 def test_prefix_is_cut_after_the_marker_at_the_last_boundary(tmp_path, dataset):
     config = ReproGRPOConfig(**settings(tmp_path), repro_answer_prefix="\n</think>\n\n")
-    trainer = ReproGRPOTrainer(POCKET, accuracy_reward, config, dataset)
-    answer, closing = trainer._scorer.reader._encode_answer("42")
+    trainer = ReproGRPOTrainer(POCKET, answer_reward, config, dataset)
+    answer, closing = trainer._scorer.reader.encode("42", True, trainer._scorer.reader.form)
     decode = trainer.processing_class.decode
     assert decode([i for i, scored in zip(answer.ids, answer.scored, strict=True) if not scored]) == "\n</think>\n\n"
     assert decode([i for i, scored in zip(closing.ids, closing.scored, strict=True) if not scored]) == "\n\n"
@@ -306,7 +306,7 @@ def test_wrong_shape_from_a_subclass_is_named(tmp_path, dataset):
 def test_missing_answer_column_is_named_before_training(tmp_path, dataset):
     with pytest.raises(ValueError, match="repro_answer_column='truth'"):
         ReproGRPOTrainer(
-            POCKET, accuracy_reward, ReproGRPOConfig(**settings(tmp_path), repro_answer_column="truth"), dataset
+            POCKET, answer_reward, ReproGRPOConfig(**settings(tmp_path), repro_answer_column="truth"), dataset
         )
 
 
@@ -314,7 +314,7 @@ def test_dataset_without_prompts_is_named_before_training(tmp_path, dataset):
     with pytest.raises(ValueError, match="no column 'prompt'"):
         ReproGRPOTrainer(
             POCKET,
-            accuracy_reward,
+            answer_reward,
             ReproGRPOConfig(**settings(tmp_path)),
             dataset.rename_column("prompt", "question"),
         )
@@ -337,7 +337,7 @@ def test_column_of_a_usual_name_is_found_and_said(tmp_path, dataset, column, cap
 def test_column_of_another_name_is_named_before_training(tmp_path, dataset, column):
     with pytest.raises(ValueError, match=rf"repro_answer_column=None.*'{column}'"):
         ReproGRPOTrainer(
-            POCKET, accuracy_reward, ReproGRPOConfig(**settings(tmp_path)), dataset.rename_column("solution", column)
+            POCKET, answer_reward, ReproGRPOConfig(**settings(tmp_path)), dataset.rename_column("solution", column)
         )
 
 
@@ -389,7 +389,7 @@ def test_answer_fn_sees_columns_that_would_be_removed(tmp_path, dataset):
 
 def test_evaluation_scores_and_keeps_its_metrics_apart(tmp_path, dataset):
     config = ReproGRPOConfig(**settings(tmp_path, max_steps=1, per_device_eval_batch_size=4), repro_alpha=0.2)
-    trainer = ReproGRPOTrainer(POCKET, accuracy_reward, config, dataset, eval_dataset=dataset.select(range(2)))
+    trainer = ReproGRPOTrainer(POCKET, answer_reward, config, dataset, eval_dataset=dataset.select(range(2)))
     metrics = trainer.evaluate()
     assert math.isfinite(metrics["eval_loss"])
     assert metrics["eval_repro/segments"] >= 1
