@@ -34,7 +34,7 @@ def load_problems(
     script_args: ReproScriptArguments,
     training_args: ReproConfigMixin,
     tokenizer: PreTrainedTokenizerBase,
-    dataset_args: DatasetMixtureConfig,
+    dataset_args: DatasetMixtureConfig | None = None,
 ) -> tuple[Dataset, Dataset | None]:
     """
     Training problems and held-out ones, with a column `prompt` as TRL wants it. No problem is in both.
@@ -48,12 +48,13 @@ def load_problems(
     check_integer(script_args, "num_eval_problems", 0, " (0: none are held out)")
     check_text(script_args, "prompt_column", "the name of a dataset column", "the one found by its name")
     count = script_args.num_eval_problems
-    if not dataset_args.datasets and script_args.dataset_name in (None, POCKET):
+    mixture = dataset_args.datasets if dataset_args else []
+    if not mixture and script_args.dataset_name in (None, POCKET):
         return demo_task.train_dataset(), demo_task.eval_dataset(count) if count else None
     if script_args.dataset_streaming:
         raise ValueError("dataset_streaming=True: problems are held out of the whole dataset. Leave the setting out.")
 
-    if dataset_args.datasets:
+    if mixture:
         splits = get_dataset(dataset_args)
     else:
         splits = load_splits(script_args.dataset_name, script_args.dataset_config)
