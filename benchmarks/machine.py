@@ -13,7 +13,7 @@ import transformers
 import trl
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
-from repro_trl.method.score import AnswerTokens, ScoringRow
+from repro_trl.method.completions import AnswerTokens, ScoringRow
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PROMPT = 128

@@ -7,7 +7,7 @@ import torch
 from machine import PROMPT, make_model, make_rollouts, peak_bytes
 from trl.trainer.utils import add_fused_lm_head
 
-from repro_trl.method.score import score_rows
+from repro_trl.method.measure import score_rows
 
 LENGTHS = (1024, 4096, 8192, 16384, 32768)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

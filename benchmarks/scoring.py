@@ -10,7 +10,8 @@ from machine import ANSWER, DEVICE, MODELS, PROMPT, make_model, make_rollouts, m
 from released import released_objective
 from torch import Tensor, nn
 
-from repro_trl.method.score import ScoringRow, score_rows
+from repro_trl.method.completions import ScoringRow
+from repro_trl.method.measure import Objectives, score_rows
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class _Scoring:
         self.top_k = max(case.k, 1)
         self.boundaries = self.score("shared")[0]
 
-    def score(self, method: str) -> tuple[Tensor, ...]:
+    def score(self, method: str) -> Objectives:
         return score_rows(self.model, self.batch, self.rows, self.top_k, self.num_boundaries, 1.0, method)
 
     def released(self) -> Tensor:
@@ -91,9 +92,9 @@ def _measure(case: Case, repeats: int) -> dict[str, Any]:
         return lambda: objectives.update({method: run()})
 
     runs = {
-        "shared": keep("shared", lambda: scoring.score("shared")[2]),
+        "shared": keep("shared", lambda: scoring.score("shared").objective),
         "bare pass": scoring.bare_pass,
-        "replay": keep("replay", lambda: scoring.score("replay")[2]),
+        "replay": keep("replay", lambda: scoring.score("replay").objective),
         "released": keep("released", scoring.released),
     }
     times = medians(runs, repeats)

@@ -20,7 +20,6 @@ from transformers import PreTrainedTokenizerBase
 
 from .answers import last_box, verify_answer
 from .config import ReproConfigMixin
-from .method.process_reward import scores
 from .method.score import ScoredRollouts
 from .method.segments import find_segment_starts
 from .method.token_text import read_tokens
@@ -193,19 +192,12 @@ def make_trace(
         tokenizer, completion_ids, settings.repro_delimiter, settings.repro_think_end
     )
     used = scored.boundary_mask[row]
-    score = scores(
-        scored.objective[row : row + 1],
-        used.unsqueeze(0),
-        settings.repro_stability_weight,
-        settings.repro_ema_weight,
-        settings.repro_baseline_score,
-    )
     measured = {
         "entropies": fork_entropies(scored, row),
         "objective": floats(scored.objective[row, used]),
         "magnitude": floats(scored.magnitude[row, used]),
         "stability": floats(scored.stability[row, used]),
-        "scores": floats(score[0, used]),
+        "scores": floats(scored.scores[row, used]),
         "process_rewards": floats(scored.process_rewards[row, scored.segment_mask[row]]),
         "normalized_rewards": floats(scored.normalized_rewards[row, scored.segment_mask[row]]),
         "advantages": floats(scored.advantages[row, : len(tokens)]),

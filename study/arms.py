@@ -86,7 +86,7 @@ class ConstantRewards:
 
     FIRST, MIDDLE, LAST = 0.35, 0.02, 0.5
 
-    def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
+    def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
         mask = boundary_mask[:, 1:]
         rewards = torch.full_like(objective[:, 1:], self.MIDDLE)
         rewards[:, :1] = self.FIRST
@@ -96,8 +96,8 @@ class ConstantRewards:
 class ShuffledRewards:
     """Control (b): RePro's own normalised rewards, dealt out anew at random among the segments of each completion."""
 
-    def _token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
-        return super()._token_advantages(shuffle(normalized, segment_mask), segment_mask, ends, length)
+    def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
+        return super().token_advantages(shuffle(normalized, segment_mask), segment_mask, ends, length)
 
 
 class ObjectiveDifferences:
@@ -105,7 +105,7 @@ class ObjectiveDifferences:
     wherever they are made. On a segment's own tokens it is the temporal difference of J as a value function.
     """
 
-    def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
+    def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
         return objective.diff(dim=1).masked_fill(~boundary_mask[:, 1:], 0.0)
 
 
@@ -116,11 +116,11 @@ class PotentialShaping:
     over the batch is taken off.
     """
 
-    def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
+    def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
         mask = boundary_mask[:, 1:]
         return (objective[:, 1:].masked_fill(last_segments(mask), 0.0) - objective[:, :-1]).masked_fill(~mask, 0.0)
 
-    def _token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
+    def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
         rewards = normalized.masked_fill(~segment_mask, 0.0)
         credit = rewards.flip(1).cumsum(1).flip(1)
         credit = credit - credit[segment_mask].mean().nan_to_num()
@@ -132,7 +132,7 @@ class DiscountedRewardToGo:
 
     GAMMA = 0.5
 
-    def _token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
+    def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
         credit = normalized.masked_fill(~segment_mask, 0.0).clone()
         for index in range(credit.shape[1] - 2, -1, -1):
             credit[:, index] += self.GAMMA * credit[:, index + 1]

@@ -10,8 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from repro_trl.config import ReproConfigMixin
-from repro_trl.method.advantage import normalize_rewards, segment_credit
-from repro_trl.method.score import ScoringRow, encode_answer, has_think_end, prefix_after_marker, score_rows
+from repro_trl.method.advantage import segment_credit
+from repro_trl.method.completions import CompletionReader, has_think_end
+from repro_trl.method.measure import Objectives, score_rows
+from repro_trl.method.score import reward_completions
 from repro_trl.method.segments import find_segment_starts
 from repro_trl.thinking import count_backtracks
 from repro_trl.trainers.repro import ReproMixin
@@ -134,19 +136,17 @@ def objective(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Boundaries, their mask and J at each, (B, M), as a trainer with these settings computes them."""
     count = len(sample.texts) // len(sample.problems)
+    reader = CompletionReader(tokenizer, _Settings({"repro_answer_prefix": prefix}))
     rows = []
     for index, (starts, end) in enumerate(zip(sample.starts, sample.ends, strict=True)):
-        text = f"\\boxed{{{sample.problems[index // count].answer}}}"
-        answer = closing = encode_answer(tokenizer, text, prefix)
         length = int(sample.batch["completion_mask"][index].sum())
         ids = sample.batch["completion_ids"][index, :length].tolist()
-        if has_think_end(tokenizer, ids, end, THINK_END):
-            closing = encode_answer(tokenizer, text, prefix_after_marker(prefix, THINK_END))
-        rows.append(ScoringRow(index=index, starts=starts, end=end, answer=answer, last_answer=closing))
+        finished = has_think_end(tokenizer, ids, end, THINK_END)
+        rows.append(reader.row(index, starts, end, finished, sample.problems[index // count].answer))
     num_boundaries = min(top_k, max(map(len, sample.starts))) + 2
     with torch.no_grad():
-        boundaries, mask, values, _ = score_rows(model, sample.batch, rows, top_k, num_boundaries)
-    return boundaries, mask, values
+        found = score_rows(model, sample.batch, rows, top_k, num_boundaries)
+    return found.boundaries, found.boundary_mask, found.objective
 
 
 class _Settings(ReproConfigMixin):
@@ -165,13 +165,17 @@ def credit(arm: str, scored: tuple[Tensor, Tensor, Tensor], sample: Sample) -> C
     trainer.args = _Settings(treatment.settings)
     boundaries, mask, values = scored
     length = sample.batch["completion_ids"].shape[1]
-    segment_mask, ends = mask[:, 1:], boundaries[:, 1:]
-    rewards = trainer._segment_rewards(values.masked_fill(~mask, 0.0), mask)
-    scale, center = trainer.args.repro_scale, trainer.args.repro_center
-    normalized = normalize_rewards(rewards, segment_mask, sample.groups, scale=scale, center=center)
+    rewarded = reward_completions(
+        Objectives(boundaries, mask, values.masked_fill(~mask, 0.0), torch.zeros_like(values)),
+        trainer.args,
+        sample.groups,
+        length,
+        segment_rewards=trainer.segment_rewards,
+        token_advantages=trainer.token_advantages,
+    )
     return Credit(
-        rewards=segment_credit(rewards, segment_mask, ends, length),
-        advantages=trainer._token_advantages(normalized, segment_mask, ends, length),
+        rewards=segment_credit(rewarded.process_rewards, mask[:, 1:], boundaries[:, 1:], length),
+        advantages=rewarded.advantages,
         objective=values,
         mask=mask,
     )

@@ -104,7 +104,7 @@ def test_committed_results_meet_what_the_documentation_says():
 def test_scoring_waits_for_the_device_three_times_a_micro_batch(monkeypatch):
     from machine import make_model, make_rollouts
 
-    from repro_trl.method.score import score_rows
+    from repro_trl.method.measure import score_rows
 
     model = make_model("small")
     batch, rows = make_rollouts(2, 128, 2048)

@@ -1,6 +1,8 @@
-"""What lets several answers be scored on one prefix: a cache that branches share, and masks that keep them apart."""
+"""What lets several answers be scored on one prefix: a model in the right mode, a cache that branches share, masks."""
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate.utils import extract_model_from_parallel, is_peft_model
@@ -68,6 +70,38 @@ def unsupported_reason(model: nn.Module) -> str | None:
 def unwrap(model: nn.Module) -> nn.Module:
     """The model without distributed wrappers, to read its settings; only the wrapped one may be called."""
     return extract_model_from_parallel(model, keep_torch_compile=False)
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch off what models do in training only: dropout, which is no part of the policy, and checkpointing."""
+    in_training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in in_training:
+            module.training = True
+
+
+@contextmanager
+def masked_attention(model: nn.Module) -> Iterator[None]:
+    """
+    Let sdpa stand in for flash and flex attention, which compute the same but take no mask per branch (METHOD §8).
+
+    Attention of any other kind stays as it is.
+    """
+    base = unwrap(model)
+    base = base.get_base_model() if is_peft_model(base) else base
+    chosen = base.config.get_text_config()._attn_implementation
+    if "flash" not in chosen and chosen != "flex_attention":
+        yield
+        return
+    base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(chosen)
 
 
 def _layer_types(config: PreTrainedConfig) -> set[str]:

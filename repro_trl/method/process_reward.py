@@ -100,12 +100,19 @@ def scores(
     Raises:
         ValueError: `stability_weight` outside [0, 1], `ema_weight` outside (0, 1], or unknown `baseline_score`.
     """
+    magnitude = magnitude_score(objective, mask)
+    stability = stability_score(objective, mask, ema_weight)
+    return combine_scores(magnitude, stability, stability_weight, baseline_score)
+
+
+def combine_scores(
+    magnitude: Tensor, stability: Tensor, stability_weight: float = 0.1, baseline_score: str = "zero"
+) -> Tensor:
+    """`scores`, where S_magn and S_stab (B, M) are known already; arguments, result and errors are those of it."""
     if baseline_score not in ("zero", "magnitude"):
         raise ValueError(f'baseline_score must be "zero" or "magnitude", got {baseline_score!r}.')
     if not 0 <= stability_weight <= 1:
         raise ValueError(f"stability_weight must be in [0, 1], got {stability_weight}.")
-    magnitude = magnitude_score(objective, mask)
-    stability = stability_score(objective, mask, ema_weight)
     score = (1 - stability_weight) * magnitude + stability_weight * stability
     if baseline_score == "zero":
         score[:, :1] = 0.0
@@ -135,5 +142,9 @@ def process_rewards(
     Raises:
         ValueError: as `scores`.
     """
-    score = scores(objective, mask, stability_weight, ema_weight, baseline_score)
+    return score_gains(scores(objective, mask, stability_weight, ema_weight, baseline_score), mask)
+
+
+def score_gains(score: Tensor, mask: Tensor) -> Tensor:
+    """`process_rewards`, where the scores S (B, M) are known already."""
     return (score[:, 1:] - score[:, :-1]).masked_fill(~mask[:, 1:], 0.0)

@@ -1,29 +1,14 @@
-"""From a micro-batch of rollouts to the boundaries of each and the objective J at every one."""
+"""From J at the boundaries to the advantage of each token: the one way that training and the commands take."""
 
-import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
-from accelerate.utils import is_peft_model
-from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from torch import Tensor
 
-from .branch_attention import unwrap
-from .objective import PrefixPass, branch_pass, prefix_pass, replay
-from .segments import select_boundaries
-
-# Largest result of `method_difference` that counts as rounding, for models computed in 32 and in 16 bits.
-TOLERANCE_32_BIT, TOLERANCE_16_BIT = 1e-3, 5e-2
-
-
-@dataclass
-class AnswerTokens:
-    """Tokens put after a partial thought: `scored[i]` says whether the log-probability of `ids[i]` counts."""
-
-    ids: list[int]
-    scored: list[bool]
+from ..config import ReproConfigMixin
+from .advantage import normalize_rewards, reward_to_go, segment_credit
+from .measure import Objectives
+from .process_reward import combine_scores, magnitude_score, score_gains, stability_score
 
 
 @dataclass
@@ -40,6 +25,7 @@ class ScoredRollouts:
         objective: (B, M) J at each boundary, nats per answer token (METHOD §3); 0 in padding.
         magnitude: (B, M) S_magn, in (0, 1] (METHOD §4); 0 in padding.
         stability: (B, M) S_stab, in [0, 1]; 0 at the first boundary and in padding.
+        scores: (B, M) S; 0 in padding.
         process_rewards: (B, M - 1) r of each segment; 0 in padding.
         normalized_rewards: (B, M - 1) r after METHOD §5.1.
         advantages: (B, T) token advantage before the weight alpha (METHOD §5.2).
@@ -51,6 +37,7 @@ class ScoredRollouts:
     objective: Tensor
     magnitude: Tensor
     stability: Tensor
+    scores: Tensor
     process_rewards: Tensor
     normalized_rewards: Tensor
     advantages: Tensor
@@ -66,251 +53,70 @@ class ScoredRollouts:
         return self.segment_mask.any(dim=1)
 
 
-@dataclass
-class ScoringRow:
+def score_objectives(objectives: Objectives, settings: ReproConfigMixin) -> tuple[Tensor, Tensor, Tensor]:
+    """S_magn, S_stab and S of METHOD §4, each (B, M), at the boundaries of `Objectives.finite`."""
+    objective, mask = objectives.objective, objectives.boundary_mask
+    magnitude = magnitude_score(objective, mask)
+    stability = stability_score(objective, mask, settings.repro_ema_weight)
+    scores = combine_scores(magnitude, stability, settings.repro_stability_weight, settings.repro_baseline_score)
+    return magnitude, stability, scores
+
+
+def spread_rewards(
+    normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int, settings: ReproConfigMixin
+) -> Tensor:
+    """(B, T) advantage of each token (METHOD §5.2), from r̂ (B, M - 1) of segments that end at `ends`."""
+    spread = segment_credit if settings.repro_credit == "segment" else reward_to_go
+    return spread(normalized, segment_mask, ends, length)
+
+
+def reward_completions(
+    objectives: Objectives,
+    settings: ReproConfigMixin,
+    groups: Tensor,
+    length: int,
+    normalize: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+    segment_rewards: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None,
+    token_advantages: Callable[[Tensor, Tensor, Tensor, int], Tensor] | None = None,
+) -> ScoredRollouts:
     """
-    One completion to be scored.
-
-    Attributes:
-        index: its row in the batch.
-        starts: candidate segment starts, token positions in the completion (METHOD §2.2).
-        end: the end boundary (METHOD §2.4).
-        answer: what is appended at every boundary but the last.
-        last_answer: what is appended at the last boundary.
-    """
-
-    index: int
-    starts: list[int]
-    end: int
-    answer: AnswerTokens
-    last_answer: AnswerTokens
-
-
-def encode_answer(tokenizer: PreTrainedTokenizerBase, answer_text: str, prefix: str = "") -> AnswerTokens:
-    """Tokenise an unscored prefix and the scored answer, each alone and without special tokens (METHOD §1, §3)."""
-    prefix_ids = tokenizer.encode(prefix, add_special_tokens=False) if prefix else []
-    answer_ids = tokenizer.encode(answer_text, add_special_tokens=False)
-    return AnswerTokens(prefix_ids + answer_ids, [False] * len(prefix_ids) + [True] * len(answer_ids))
-
-
-def prefix_after_marker(prefix: str, think_end: str | None) -> str:
-    """What follows the end-of-thinking marker in an answer prefix that begins with it; any other prefix whole."""
-    stripped = prefix.lstrip()
-    return stripped[len(think_end) :] if think_end and stripped.startswith(think_end) else prefix
-
-
-def has_think_end(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int], end: int, think_end: str) -> bool:
-    """Whether the marker was written, given the end boundary that `find_segment_starts` returned."""
-    # A marker that the very last token completes leaves `end` at the length, as a missing one does.
-    return end < len(completion_ids) or think_end in tokenizer.decode(
-        completion_ids[-len(think_end.encode()) :], clean_up_tokenization_spaces=False
-    )
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch off what models do in training only: dropout, which is no part of the policy, and checkpointing."""
-    in_training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in in_training:
-            module.training = True
-
-
-@contextmanager
-def masked_attention(model: nn.Module) -> Iterator[None]:
-    """
-    Let sdpa stand in for flash and flex attention, which compute the same but take no mask per branch (METHOD §8).
-
-    Attention of any other kind stays as it is.
-    """
-    base = unwrap(model)
-    base = base.get_base_model() if is_peft_model(base) else base
-    chosen = base.config.get_text_config()._attn_implementation
-    if "flash" not in chosen and chosen != "flex_attention":
-        yield
-        return
-    base.set_attn_implementation("sdpa" if base._supports_sdpa else "eager")
-    try:
-        yield
-    finally:
-        base.set_attn_implementation(chosen)
-
-
-def method_difference(
-    model: nn.Module,
-    batch: dict[str, Tensor],
-    row: ScoringRow,
-    top_k: int,
-    num_boundaries: int,
-    temperature: float = 1.0,
-) -> float:
-    """
-    How far "shared" is from "replay" for one completion: the largest |ΔJ| / (1 + |J|) over its boundaries.
-
-    Arguments are those of `score_rows`, which is called once with each method.
-    """
-    arguments = (top_k, num_boundaries, temperature)
-    boundaries, mask, shared, _ = score_rows(model, batch, [row], *arguments, method="shared")
-    # Entropies that nearly tie may choose other boundaries in the second pass, which says nothing about J.
-    starts = boundaries[mask].tolist()[1:-1]
-    row = dataclasses.replace(row, starts=starts)
-    _, _, replayed, _ = score_rows(model, batch, [row], *arguments, method="replay")
-    difference = (shared - replayed).abs() / (1 + replayed.abs())
-    return difference[mask].nan_to_num(nan=0.0).max().item()
-
-
-def score_rows(
-    model: nn.Module,
-    batch: dict[str, Tensor],
-    rows: list[ScoringRow],
-    top_k: int,
-    num_boundaries: int,
-    temperature: float = 1.0,
-    method: str = "shared",
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """
-    Choose the boundaries of R completions and compute the objective at each (METHOD §2.3 to §3).
-
-    The number of model calls depends on `method` and `num_boundaries` alone, never on what the rows hold: 2 for
-    "shared", 1 + `num_boundaries` for "replay".
+    METHOD §4 to §5.2: scores, rewards and advantages of B completions.
 
     Args:
-        model: the policy, wrapped or not.
-        batch: `prompt_ids`, `prompt_mask` (B, P) left-padded; `completion_ids`, `completion_mask` (B, T) right-padded.
-        rows: the R completions, with at least one token each.
-        top_k: segment starts kept per completion.
-        num_boundaries: M, at least the number of boundaries of any row.
-        temperature: sampling temperature of the policy.
-        method: "shared" or "replay".
-
-    Returns:
-        boundaries (R, M) int64, boundary_mask (R, M) bool, objective (R, M) float32, entropies (R, M) float32: H_s
-        where a boundary is a segment start s, else 0.
+        objectives: all finite.
+        settings: RePro's.
+        groups: (B,) int, completions of one prompt share an id.
+        length: T, completion tokens.
+        normalize: takes r (B, M - 1), its mask and the groups, returns r̂. The default knows these completions only;
+            with several processes it is where they exchange their rewards.
+        segment_rewards: takes J, S (both (B, M)) and the boundary mask, returns r (B, M - 1); default S_j − S_{j−1}.
+        token_advantages: takes r̂, its mask, the segments' ends (B, M - 1) and T, returns Ã (B, T); default
+            `spread_rewards`.
     """
-    device = batch["completion_ids"].device
-    index = torch.tensor([row.index for row in rows], device=device)
-    length = max(row.end for row in rows)
-    prompt_ids, prompt_mask = batch["prompt_ids"][index], batch["prompt_mask"][index].bool()
-    completion_ids = batch["completion_ids"][index, :length]
-    completion_mask = batch["completion_mask"][index, :length].bool()
-
-    starts, start_mask = _pad_rows([row.starts for row in rows], device)
-    prefix = prefix_pass(
-        model,
-        prompt_ids,
-        prompt_mask,
-        completion_ids,
-        completion_mask,
-        starts,
-        start_mask,
-        temperature=temperature,
-        keep_cache=method == "shared",
-    )
-    if method == "shared":
-        return score_branches(model, prefix, rows, top_k, num_boundaries, temperature)
-    boundaries, boundary_mask, entropies = _choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
-    answers = _pad_answers(rows, boundary_mask)
-    prompts_and_completions = (prompt_ids, prompt_mask, completion_ids, completion_mask)
-    objective = replay(model, *prompts_and_completions, boundaries, boundary_mask, *answers, temperature)
-    return boundaries, boundary_mask, objective, entropies
-
-
-def score_branches(
-    model: nn.Module,
-    prefix: PrefixPass,
-    rows: list[ScoringRow],
-    top_k: int,
-    num_boundaries: int,
-    temperature: float = 1.0,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """
-    The second half of `score_rows` by the shared method: one model call, given the pass over prompts and completions.
-
-    Args:
-        prefix: of the R completions, with its cache and the entropies at their `starts`.
-        model, rows, top_k, num_boundaries, temperature: as in `score_rows`.
-
-    Returns:
-        As `score_rows`.
-    """
-    boundaries, boundary_mask, entropies = _choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
-    answers = _pad_answers(rows, boundary_mask)
-    objective = branch_pass(model, prefix, boundaries, boundary_mask, *answers, temperature)
-    return boundaries, boundary_mask, objective, entropies
-
-
-def prefix_of_pass(
-    rows: list[ScoringRow],
-    prompt_width: int,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    entropies: Tensor,
-    cache: DynamicCache,
-) -> PrefixPass:
-    """
-    What `score_branches` needs, taken from a forward that somebody else ran over R prompts and completions.
-
-    Args:
-        rows: the R completions.
-        prompt_width: P, left padding included.
-        input_ids, attention_mask: (R, P + L), prompts padded on the left, completions on the right.
-        entropies: (R, L) nats: of the distribution that produced each completion token.
-        cache: keys and values of the P + L tokens.
-    """
-    starts, start_mask = _pad_rows([row.starts for row in rows], input_ids.device)
-    prompt_starts = prompt_width - attention_mask[:, :prompt_width].long().sum(dim=1)
-    return PrefixPass(
-        entropies=entropies.float().gather(1, starts).masked_fill(~start_mask, 0.0),
-        cache=cache,
-        input_ids=input_ids,
-        prompt_starts=prompt_starts,
-        completion_starts=torch.full_like(prompt_starts, prompt_width),
-        prompt_width=prompt_width,
-    )
-
-
-def _choose_boundaries(
-    rows: list[ScoringRow], entropies: Tensor, top_k: int, num_boundaries: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """METHOD §2.3 and §2.4 for R completions, given H_s at their `starts` (R, N): boundaries, mask and H (R, M)."""
-    chosen, kept = [], []
-    for row, values in zip(rows, entropies.tolist(), strict=True):
-        by_start = dict(zip(row.starts, values, strict=False))
-        boundaries = select_boundaries(row.starts, list(by_start.values()), row.end, top_k)
-        chosen.append(boundaries)
-        kept.append(
-            [by_start.get(boundary, 0.0) for boundary in boundaries] + [0.0] * (num_boundaries - len(boundaries))
-        )
-    boundaries, boundary_mask = _pad_rows(chosen, entropies.device, num_boundaries)
-    # A padded boundary repeats the last one, so that it is a valid place whatever is computed there.
-    last = boundary_mask.sum(dim=1, keepdim=True) - 1
-    boundaries = torch.where(boundary_mask, boundaries, boundaries.gather(1, last))
-    return boundaries, boundary_mask, torch.tensor(kept, device=entropies.device)
-
-
-def _pad_rows(rows: list[list[int]], device: torch.device, width: int = 0) -> tuple[Tensor, Tensor]:
-    """Right-pad lists of integers with zeros: values (R, N) int64, mask (R, N) bool."""
-    width = max(width, *(len(row) for row in rows))
-    values = torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=torch.long, device=device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return values.view(len(rows), width), torch.arange(width, device=device) < lengths.unsqueeze(1)
-
-
-def _pad_answers(rows: list[ScoringRow], boundary_mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Answers of R rows: ids, mask and scored mask, each (R, A), or (R, M, A) where the last boundary's differ."""
-    count, num_boundaries = boundary_mask.shape
-    answers = [row.answer for row in rows] + [row.last_answer for row in rows]
-    ids, mask = _pad_rows([answer.ids for answer in answers], boundary_mask.device)
-    scored, _ = _pad_rows([list(map(int, answer.scored)) for answer in answers], boundary_mask.device)
-    padded = (ids, mask, scored.bool())
-    if all(row.last_answer is row.answer for row in rows):
-        return tuple(tensor[:count] for tensor in padded)
-    last = boundary_mask.sum(dim=1, keepdim=True) - 1
-    is_last = torch.arange(num_boundaries, device=boundary_mask.device) == last
-    return tuple(
-        torch.where(is_last.unsqueeze(2), tensor[count:].unsqueeze(1), tensor[:count].unsqueeze(1))
-        for tensor in padded
+    mask = objectives.boundary_mask
+    magnitude, stability, scores = score_objectives(objectives, settings)
+    if segment_rewards is None:
+        rewards = score_gains(scores, mask)
+    else:
+        rewards = segment_rewards(objectives.objective, scores, mask)
+    if normalize is None:
+        normalized = normalize_rewards(rewards, mask[:, 1:], groups, settings.repro_scale, settings.repro_center)
+    else:
+        normalized = normalize(rewards, mask[:, 1:], groups)
+    ends = objectives.boundaries[:, 1:]
+    if token_advantages is None:
+        advantages = spread_rewards(normalized, mask[:, 1:], ends, length, settings)
+    else:
+        advantages = token_advantages(normalized, mask[:, 1:], ends, length)
+    return ScoredRollouts(
+        boundaries=objectives.boundaries,
+        boundary_mask=mask,
+        entropies=objectives.entropies,
+        objective=objectives.objective,
+        magnitude=magnitude,
+        stability=stability,
+        scores=scores,
+        process_rewards=rewards,
+        normalized_rewards=normalized,
+        advantages=advantages,
     )

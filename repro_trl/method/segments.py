@@ -61,7 +61,7 @@ def find_segment_starts(
     return starts[starts < length].tolist(), end
 
 
-def select_boundaries(starts: Sequence[int], entropies: Sequence[float], end: int, k: int) -> list[int]:
+def select_boundaries(starts: Sequence[int], entropies: Sequence[float], end: int, k: int | None) -> list[int]:
     """
     The boundaries b_0 < … < b_m of one completion (METHOD §2, rules 3 and 4).
 
@@ -70,7 +70,7 @@ def select_boundaries(starts: Sequence[int], entropies: Sequence[float], end: in
         entropies: n entropies H_s in nats of the distributions that produced the tokens at `starts`; a 1-D
             tensor will do. NaN ranks below every number.
         end: the end boundary.
-        k: how many starts to keep: those of highest entropy, the earlier of equals.
+        k: how many starts to keep: those of highest entropy, the earlier of equals. `None`: all.
 
     Returns:
         {0} ∪ kept starts ∪ {end}, ascending; `[0]` for an empty completion.
@@ -80,7 +80,7 @@ def select_boundaries(starts: Sequence[int], entropies: Sequence[float], end: in
     """
     if len(starts) != len(entropies):
         raise ValueError(f"{len(starts)} starts have {len(entropies)} entropies. Give one entropy for each start.")
-    if k < 0:
+    if k is not None and k < 0:
         raise ValueError(f"k={k} is negative. Give the number of segment starts to keep, 0 or more.")
     # Sorted ascending by -H, then by position; NaN sorts to the end.
     order = np.lexsort((np.asarray(starts), -np.asarray([float(entropy) for entropy in entropies])))

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from transformers import PreTrainedTokenizerBase
 
+from ..messages import completion_text
 from ..thinking import BACKTRACK_PATTERNS, count_backtracks_by_kind, thinking_text
 
 COMPLETIONS_FOLDER = "completions"
@@ -50,31 +51,6 @@ def read_completions(file: Path) -> pa.Table:
     if "completion" not in table.column_names:
         raise ValueError(f"{file}: has no column 'completion', only {table.column_names}.")
     return table
-
-
-def completion_text(completion: Any, think_end: str | None = "</think>") -> str:
-    """
-    What the policy wrote, of a logged completion: a text, or messages, of which those of the assistant are joined.
-
-    A thought that a chat template's parser has put into a field of its own is put back before the rest.
-    """
-    if completion is None:
-        return ""
-    if isinstance(completion, str):
-        return completion
-    parts = []
-    for message in completion:
-        if message.get("role") != "assistant":
-            continue
-        content = message.get("content")
-        thought = message.get("reasoning_content") or message.get("thinking")
-        if thought:
-            parts.append(f"{thought}{think_end or ''}")
-        if isinstance(content, str):
-            parts.append(content)
-        elif content is not None:  # a list of parts, of which the text counts
-            parts.append("".join(part.get("text") or "" for part in content))
-    return "".join(parts)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,49 @@
-"""`AdvantageHook`: the one class that touches TRL's private rollout methods."""
+"""
+`AdvantageHook`: gives TRL's trainers `_compute_advantages`, and says what of TRL and transformers all of it rests on.
+
+`PRIVATE_MEMBERS` lists every private member that this package calls, overrides or reads, and the file that does. TRL
+promises none of them: tests/trainers/test_trl_contract.py holds each at both ends of the supported range.
+"""
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .estimators import sequence_ratio_log_probs
 from .images import has_image
 from .resume import ExactResume
+from .shared_pass import SharedPass
 
 logger = logging.getLogger(__name__)
+
+PRIVATE_MEMBERS = {
+    # methods of trl.GRPOTrainer that are overridden
+    "_generate_and_score_completions": "hook.py: advantages are replaced after it",
+    "_calculate_rewards": "hook.py: the rewards of single functions are kept",
+    "_compute_loss": "hook.py: GSPO-token around it; token_reward.py: the KL term; ppo/trainer.py: the critic",
+    "_get_per_token_logps_and_entropies": "hook.py: answers are read in it; token_reward.py and repro.py call it",
+    # methods of transformers.Trainer that are overridden
+    "_set_signature_columns_if_needed": "repro.py: the column with the ground truth is kept",
+    "_get_train_sampler": "resume.py: the order of prompts is brought up to the epoch",
+    "_save_rng_state": "resume.py: rollouts in use are kept beside it",
+    "_load_from_checkpoint": "resume.py: weights under old names; ppo/trainer.py: the critic's",
+    "_load_optimizer_and_scheduler": "resume.py: rollouts are restored after it",
+    "_prepare_for_training": "ppo/trainer.py: the critic is prepared after the policy",
+    "_save_optimizer_and_scheduler": "ppo/trainer.py: the critic's are saved beside them",
+    # attributes that are read or set
+    "_logs": "hook.py, repro.py, trace_recorder.py: TRL's completions table",
+    "_metrics": "repro.py, token_reward.py, ppo/trainer.py: metrics of the next log",
+    "_signature_columns": "repro.py: see `_set_signature_columns_if_needed`",
+    "_tokenizer": "repro.py, trace_recorder.py, ppo/trainer.py: the tokenizer, also of a processor",
+    "_is_vlm": "hook.py, ppo/trainer.py: whether prompts may hold images",
+    "_step": "resume.py: micro-batches since the last generation",
+    "_buffered_inputs": "resume.py: rollouts in use",
+}
+"""Private members of TRL's and transformers' trainers that this package relies on: where, and for what."""
 
 
 @dataclass
@@ -51,6 +83,8 @@ class AdvantageHook(ExactResume):
     2507.18071, §4.3): the same ratio, through which each token's gradient flows by itself.
     """
 
+    # Reads along when the policy runs over the rollouts, where a subclass sets one.
+    _shared_pass: SharedPass | None = None
     # The inputs of a loss in the GSPO-token form, while it is computed.
     _gspo_token_inputs: dict[str, Any] | None = None
     _is_image_log_warned = False
@@ -64,20 +98,30 @@ class AdvantageHook(ExactResume):
         """
         return rollout.batch["advantages"]
 
+    def _before_rollout(self, examples: list[dict[str, Any]]) -> None:
+        """Called with the dataset rows before a generation batch is made from them."""
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         log_multimodal = self.log_multimodal
         if self._is_vlm and self.accelerator.num_processes > 1:
             self._check_images(inputs)
+        self._before_rollout(inputs)
         try:
             batch = super()._generate_and_score_completions(inputs)
+            self._replace_advantages(inputs, batch)
         finally:
             self.log_multimodal = log_multimodal
-        rows = len(inputs)
+            if self._shared_pass is not None:
+                self._shared_pass.close()
+        return batch
+
+    def _replace_advantages(self, examples: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+        rows = len(examples)
         first_row = self.accelerator.process_index * rows
         num_generations = self.num_generations if self.model.training else self.num_generations_eval
         row_ids = torch.arange(first_row, first_row + rows, device=batch["completion_ids"].device)
         rollout = Rollout(
-            examples=inputs,
+            examples=examples,
             batch=batch,
             rewards_per_func=self._rewards_per_func[first_row : first_row + rows],
             groups=row_ids // num_generations,
@@ -88,7 +132,6 @@ class AdvantageHook(ExactResume):
             self._check_advantages(advantages, batch["completion_ids"])
             batch["advantages"] = advantages
             self._rewrite_logged_advantages(advantages, rollout.policy_mask)
-        return batch
 
     def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
         # TRL keeps the rewards of single functions to itself; algorithms other than GRPO start from them.
@@ -104,8 +147,21 @@ class AdvantageHook(ExactResume):
         finally:
             self.importance_sampling_level, self._gspo_token_inputs = "sequence", None
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
-        log_probs, *rest = super()._get_per_token_logps_and_entropies(*args, **kwargs)
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> tuple[Tensor, ...]:
+        run = super()._get_per_token_logps_and_entropies
+        if self._shared_pass is not None and self._shared_pass.takes(model):
+            run = partial(run, logits_to_keep=logits_to_keep, compute_entropy=True)
+            size = batch_size or len(input_ids)
+            return self._shared_pass.run(run, input_ids, attention_mask, logits_to_keep, size)
+        log_probs, *rest = run(model, input_ids, attention_mask, logits_to_keep, batch_size=batch_size, **kwargs)
         inputs = self._gspo_token_inputs
         if inputs is not None:
             # TRL reads the old log-probabilities after this call, and takes exp(new - old) as the ratio.

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
-from ..method.score import AnswerTokens, ScoringRow
-from ..method.segments import select_boundaries
+from ..method.completions import CompletionReader, ScoringRow
+from ..method.measure import Objectives, choose_boundaries, pad_answers
+from ..method.objective import replay_texts
+from ..method.padding import pad_rows
 
 # What TRL's pass takes besides token ids: what belongs to images, and what runs along the tokens.
 IMAGE_INPUTS = (
@@ -52,10 +54,10 @@ def score_rows_with_images(
     model: nn.Module,
     batch: dict[str, Any],
     rows: list[ScoringRow],
-    top_k: int,
+    reader: CompletionReader,
     num_boundaries: int,
     batch_size: int,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> Objectives:
     """
     Choose the boundaries of completions and compute the objective at each (METHOD §2.3 to §3).
 
@@ -68,20 +70,19 @@ def score_rows_with_images(
         model: the policy, wrapped or not.
         batch: B rollouts as TRL hands them to the loss.
         rows: those to be scored.
-        top_k: segment starts kept per completion.
+        reader: gives the rows that stand in for the others, and how many starts are kept.
         num_boundaries: M, at least the number of boundaries of any row.
         batch_size: rows per forward.
 
     Returns:
-        boundaries (B, M) int64, boundary_mask (B, M) bool, objective (B, M) float32, entropies (B, M) float32: H_s
-        where a boundary is a segment start s, else 0; masked in rows not asked for.
+        Of the B completions, masked in rows not asked for.
 
     Raises:
         ValueError: a completion holds images itself, from a tool.
     """
     prompt_ids, prompt_mask = batch["prompt_ids"], batch["prompt_mask"]
     completion_ids, completion_mask = batch["completion_ids"], batch["completion_mask"]
-    count, device, prompt_length = len(completion_ids), completion_ids.device, prompt_ids.shape[1]
+    prompt_length = prompt_ids.shape[1]
     token_types = {name: batch[name] for name in TOKEN_TYPES if name in batch}
     if any(types[:, prompt_length:].any() for types in token_types.values()):
         raise ValueError(
@@ -98,7 +99,7 @@ def score_rows_with_images(
         log_probs, entropies, _ = log_probs_and_entropies(
             model,
             torch.cat([prompt_ids, text_ids], dim=1),
-            torch.cat([prompt_mask, text_mask], dim=1),
+            torch.cat([prompt_mask, text_mask.to(prompt_mask.dtype)], dim=1),
             text_ids.shape[1],
             batch_size=batch_size,
             **options,
@@ -107,31 +108,21 @@ def score_rows_with_images(
         )
         return log_probs, entropies
 
-    _, entropies = run(completion_ids, completion_mask, compute_entropy=True)
-    boundaries = torch.zeros(count, num_boundaries, dtype=torch.long, device=device)
-    boundary_mask = torch.zeros(count, num_boundaries, dtype=torch.bool, device=device)
-    kept_entropies = torch.zeros(count, num_boundaries, device=device)
-    nothing = AnswerTokens([], [])
-    answers = [[nothing] * num_boundaries for _ in range(count)]
-    for row in rows:
-        chosen = select_boundaries(row.starts, entropies[row.index, row.starts].tolist(), row.end, top_k)
-        boundaries[row.index, : len(chosen)] = torch.tensor(chosen, device=device)
-        boundary_mask[row.index, : len(chosen)] = True
-        kept_entropies[row.index, 1 : len(chosen) - 1] = entropies[row.index, chosen[1:-1]].float()
-        answers[row.index][: len(chosen)] = [row.answer] * (len(chosen) - 1) + [row.last_answer]
-
-    objective = torch.zeros(count, num_boundaries, device=device)
-    for t in range(num_boundaries):
-        places = boundaries[:, t].tolist()
-        ends = [place + len(answers[i][t].ids) for i, place in enumerate(places)]
-        width = max(*ends, 1)
-        text_ids, text_mask = completion_ids.new_zeros(count, width), completion_mask.new_zeros(count, width)
-        scored = torch.zeros(count, width, device=device)
-        for i, (place, end) in enumerate(zip(places, ends, strict=True)):
-            text_ids[i, :place], text_mask[i, :place] = completion_ids[i, :place], completion_mask[i, :place]
-            text_ids[i, place:end] = torch.tensor(answers[i][t].ids, dtype=torch.long, device=device)
-            text_mask[i, place:end] = 1
-            scored[i, place:end] = torch.tensor(answers[i][t].scored, dtype=torch.float, device=device)
+    def read(text_ids: Tensor, text_mask: Tensor, boundary: Tensor, answer: Tensor, scored: Tensor) -> Tensor:
         log_probs, _ = run(text_ids, text_mask)
-        objective[:, t] = (log_probs.float() * scored).sum(dim=1) / scored.sum(dim=1).clamp(min=1)
-    return boundaries, boundary_mask, objective, kept_entropies
+        places = boundary + torch.arange(answer.shape[1], device=boundary.device)
+        log_probs = log_probs.float().gather(1, places.clamp(max=log_probs.shape[1] - 1))
+        return log_probs.masked_fill(~scored, 0.0)
+
+    _, entropies = run(completion_ids, completion_mask, compute_entropy=True)
+    by_index = {row.index: row for row in rows}
+    all_rows = [by_index.get(index) or reader.idle_row(index) for index in range(len(completion_ids))]
+    starts, _ = pad_rows([row.starts for row in all_rows], completion_ids.device)
+    boundaries, mask, kept = choose_boundaries(
+        all_rows, entropies.float().gather(1, starts), reader.settings.repro_top_k, num_boundaries
+    )
+    objective = replay_texts(read, completion_ids, completion_mask, boundaries, mask, *pad_answers(all_rows, mask))
+    asked = torch.tensor([index in by_index for index in range(len(all_rows))], device=mask.device).unsqueeze(1)
+    return Objectives(
+        boundaries * asked, mask & asked, objective.masked_fill(~asked, 0.0), kept.masked_fill(~asked, 0.0)
+    )

@@ -11,14 +11,16 @@ from torch import Tensor
 from transformers.utils import logging
 from trl.trainer.utils import get_config_model_id
 
-from ..answers import answer_text, extract_answer
+from ..answers import extract_answer
 from ..config import ReproConfigMixin
-from ..method.advantage import normalize_rewards, reward_to_go, segment_credit
-from ..method.process_reward import magnitude_score, process_rewards, stability_score
-from ..method.score import AnswerTokens, ScoredRollouts, ScoringRow, encode_answer, has_think_end, prefix_after_marker
+from ..method.advantage import normalize_rewards
+from ..method.measure import Objectives
+from ..method.process_reward import score_gains
+from ..method.score import ScoredRollouts, reward_completions, spread_rewards
 from ..method.segments import find_segment_starts
 from .hook import Rollout
-from .policy_scorer import CompletionScores, PolicyScoring
+from .policy_scorer import BatchScores, PolicyScorer
+from .shared_pass import SharedPass, sharing_obstacle
 from .trace_recorder import TraceRecorder
 
 logger = logging.get_logger(__name__)
@@ -39,7 +41,7 @@ REPRO_PAPER = {
 }
 
 
-class ReproMixin(PolicyScoring):
+class ReproMixin:
     """
     RePro for any trainer with an `AdvantageHook` among its bases: `class T(ReproMixin, AdvantageHook, GRPOTrainer)`.
 
@@ -58,7 +60,6 @@ class ReproMixin(PolicyScoring):
     _paper = REPRO_PAPER
     # False where the training set is known to hold no ground truth.
     _has_answers = True
-    _warned_of_merged_segments = False
 
     def __init__(
         self,
@@ -77,9 +78,12 @@ class ReproMixin(PolicyScoring):
         super().__init__(model, reward_funcs, args, *more, **kwargs)
         self._answer_fn = answer_fn
         self._check_dataset()
-        self._answer_cache: dict[str, tuple[AnswerTokens, AnswerTokens]] = {}
         self._traces = TraceRecorder(self)
-        self._start_scoring()
+        if self.args.repro_alpha > 0:
+            self._scorer = PolicyScorer(
+                self.model, self._tokenizer, self.args, self.accelerator, self.temperature, self.segment_starts
+            )
+            self._shared_pass = SharedPass(self._scorer, lambda: sharing_obstacle(self))
 
     # ------------------------------------------------------------------------------------------------ start-up checks
 
@@ -117,70 +121,6 @@ class ReproMixin(PolicyScoring):
         if self.args.repro_answer_column not in self._signature_columns:
             self._signature_columns = [*self._signature_columns, self.args.repro_answer_column]
 
-    # ----------------------------------------------------------------------------------------------------- advantages
-
-    def _compute_advantages(self, rollout: Rollout) -> Tensor:
-        outcome = super()._compute_advantages(rollout)
-        alpha = self.args.repro_alpha
-        if alpha == 0 or not self._has_answers:
-            return outcome
-        scores = self._score_completions(rollout)
-        started = time.perf_counter()
-        scored = self._reward(rollout, scores)
-        if outcome.dim() == 1:
-            outcome = outcome.unsqueeze(1)
-        mask = rollout.policy_mask
-        process = alpha * scored.advantages * mask
-        seconds = scores.seconds + time.perf_counter() - started
-        self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
-        total = outcome * mask + process
-        if self.args.repro_trace_steps > 0 or self.log_completions:
-            self._traces.record(rollout, scored, total, [self._answer_of(example) for example in rollout.examples])
-        return total
-
-    def _scoring_rows(
-        self, examples: list[dict[str, Any]], completion_ids: Tensor, completion_mask: Tensor, policy_mask: Tensor
-    ) -> tuple[list[ScoringRow], dict[str, int]]:
-        args, tokenizer = self.args, self._tokenizer
-        policy_mask = policy_mask.cpu()
-        rows = []
-        counts = {"no_answer": 0, "no_delimiter": 0, "no_think_end": 0}
-        lengths = completion_mask.sum(dim=1).tolist()
-        for index, (example, ids, length) in enumerate(zip(examples, completion_ids.tolist(), lengths, strict=True)):
-            ids = ids[:length]
-            starts, end = find_segment_starts(tokenizer, ids, args.repro_delimiter, args.repro_think_end)
-            finished = args.repro_think_end is not None and has_think_end(tokenizer, ids, end, args.repro_think_end)
-            answer = self._answer_of(example)
-            counts["no_answer"] += answer is None
-            counts["no_delimiter"] += not starts
-            counts["no_think_end"] += not finished
-            if answer is None or length == 0 or not policy_mask[index].any():
-                continue
-            answer_tokens, closing_tokens = self._encode_answer(answer)
-            rows.append(
-                ScoringRow(
-                    index=index,
-                    # What a tool wrote is no decision of the policy, so no segment starts there.
-                    starts=[start for start in starts if policy_mask[index, start]],
-                    end=end,
-                    answer=answer_tokens,
-                    last_answer=closing_tokens if finished else answer_tokens,
-                )
-            )
-        if args.repro_credit == "segment":
-            self._warn_of_merged_segments(rows)
-        return rows, counts
-
-    def _warn_of_merged_segments(self, rows: list[ScoringRow]) -> None:
-        most_starts = max((len(row.starts) for row in rows), default=0)
-        if most_starts > self.args.repro_top_k and not self._warned_of_merged_segments:
-            self._warned_of_merged_segments = True
-            logger.warning(
-                f"repro_credit='segment' with repro_top_k={self.args.repro_top_k}, and a completion has {most_starts} "
-                "segment starts: segments are merged, and useless ones share the reward of useful ones, so that the "
-                "policy may learn to write more of them. Raise repro_top_k until all starts are kept."
-            )
-
     def _answer_of(self, example: dict[str, Any]) -> str | None:
         if self._answer_fn is not None:
             return self._answer_fn(example) or None
@@ -189,66 +129,115 @@ class ReproMixin(PolicyScoring):
             self._report_missing_answers(list(example))
         return extract_answer(example.get(column))
 
-    def _encode_answer(self, answer: str) -> tuple[AnswerTokens, AnswerTokens]:
-        """The answer as appended at every boundary, and as appended where the thinking region has been closed."""
-        if answer not in self._answer_cache:
-            args = self.args
-            text = answer_text(answer, args.repro_answer_template)
-            closing_prefix = prefix_after_marker(args.repro_answer_prefix, args.repro_think_end)
-            tokens = encode_answer(self._tokenizer, text, args.repro_answer_prefix)
-            closing = (
-                tokens
-                if closing_prefix == args.repro_answer_prefix
-                else encode_answer(self._tokenizer, text, closing_prefix)
-            )
-            self._answer_cache[answer] = (tokens, closing)
-        return self._answer_cache[answer]
+    # ----------------------------------------------------------------------------------------------------- advantages
 
-    def _reward(self, rollout: Rollout, scores: CompletionScores) -> ScoredRollouts:
-        """METHOD §4 to §5.2 for this process's completions, normalised over those of all processes."""
+    def _before_rollout(self, examples: list[dict[str, Any]]) -> None:
+        super()._before_rollout(examples)
+        if self.args.repro_alpha == 0 or not self._has_answers:
+            return
+        self._scorer.model = self.model  # accelerate may have wrapped it
+        self._answers = [self._answer_of(example) for example in examples]
+        self._shared_pass.open(self._answers)
+
+    def _compute_advantages(self, rollout: Rollout) -> Tensor:
+        outcome = super()._compute_advantages(rollout)
+        alpha = self.args.repro_alpha
+        if alpha == 0 or not self._has_answers:
+            return outcome
+        scores = self._measure(rollout)
+        started = time.perf_counter()
+        scored = self._reward(rollout, scores.objectives)
+        if outcome.dim() == 1:
+            outcome = outcome.unsqueeze(1)
+        mask = rollout.policy_mask
+        process = alpha * scored.advantages * mask
+        seconds = scores.seconds + time.perf_counter() - started
+        self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
+        total = outcome * mask + process
+        if self.args.repro_trace_steps > 0 or self.log_completions:
+            self._traces.record(rollout, scored, total, self._answers)
+        return total
+
+    def _measure(self, rollout: Rollout) -> BatchScores:
+        """METHOD §2 and §3: J at the boundaries of this process's completions; the one stage that runs the policy."""
+        self._shared_pass.stop_waiting()
+        if self._shared_pass.scores is not None:
+            return self._shared_pass.scores
         args = self.args
-        count, length = rollout.batch["completion_ids"].shape
-        boundaries = scores.boundaries
-        boundary_mask = scores.boundary_mask & self._finite_rows(scores).unsqueeze(1)
-        objective = scores.objective.masked_fill(~boundary_mask, 0.0)
-        rewards = self._segment_rewards(objective, boundary_mask)
-        segment_mask = boundary_mask[:, 1:]
-        gathered = [self.accelerator.gather(tensor) for tensor in (rewards, segment_mask, rollout.groups)]
-        first_row = self.accelerator.process_index * count
-        normalized = normalize_rewards(*gathered, scale=args.repro_scale, center=args.repro_center)
-        normalized = normalized[first_row : first_row + count]
-        return ScoredRollouts(
-            boundaries=boundaries,
-            boundary_mask=boundary_mask,
-            entropies=scores.entropies,
-            objective=objective,
-            magnitude=magnitude_score(objective, boundary_mask),
-            stability=stability_score(objective, boundary_mask, args.repro_ema_weight),
-            process_rewards=rewards,
-            normalized_rewards=normalized,
-            advantages=self._token_advantages(normalized, segment_mask, boundaries[:, 1:], length),
-        )
+        size = args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
+        image_pass = self._get_per_token_logps_and_entropies
+        return self._scorer.score(rollout.batch, self._answers, rollout.policy_mask, size, image_pass)
 
-    def _segment_rewards(self, objective: Tensor, boundary_mask: Tensor) -> Tensor:
-        """(B, M - 1) reward r of each segment (METHOD §4), from J (B, M) at the boundaries."""
-        args = self.args
-        return process_rewards(
-            objective, boundary_mask, args.repro_stability_weight, args.repro_ema_weight, args.repro_baseline_score
-        )
-
-    def _token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
-        """(B, T) advantage of each token (METHOD §5.2), from r̂ (B, M - 1) of segments that end at `ends`."""
-        spread = segment_credit if self.args.repro_credit == "segment" else reward_to_go
-        return spread(normalized, segment_mask, ends, length)
-
-    def _finite_rows(self, scores: CompletionScores) -> Tensor:
-        finite = scores.objective.masked_fill(~scores.boundary_mask, 0.0).isfinite().all(dim=1)
-        if not finite.all():
+    def _reward(self, rollout: Rollout, objectives: Objectives) -> ScoredRollouts:
+        """METHOD §4 to §5.2: from J to the advantage of each token."""
+        objectives, num_dropped = objectives.finite()
+        if num_dropped:
             logger.warning(
                 "%d completion(s) got no process advantage: the log-probability of the answer is not finite.",
-                (~finite).sum().item(),
+                num_dropped,
             )
-        return finite
+        length = rollout.batch["completion_ids"].shape[1]
+        return reward_completions(
+            objectives,
+            self.args,
+            rollout.groups,
+            length,
+            normalize=self._normalize,
+            segment_rewards=self.segment_rewards,
+            token_advantages=self.token_advantages,
+        )
+
+    def _normalize(self, rewards: Tensor, mask: Tensor, groups: Tensor) -> Tensor:
+        """METHOD §5.1 over all processes: (B, M - 1) r̂ of this process's segments."""
+        count, args = len(rewards), self.args
+        gathered = [self.accelerator.gather(tensor) for tensor in (rewards, mask, groups)]
+        first_row = self.accelerator.process_index * count
+        normalized = normalize_rewards(*gathered, scale=args.repro_scale, center=args.repro_center)
+        return normalized[first_row : first_row + count]
+
+    # ----------------------------------------------------------------------------------------------- to be overridden
+
+    def segment_starts(self, completion_ids: list[int]) -> tuple[list[int], int]:
+        """
+        Where a completion may be cut (METHOD §2): override it for a segmenter of your own.
+
+        Args:
+            completion_ids: L token ids without padding.
+
+        Returns:
+            Candidate starts, ascending token positions in [1, L), and the end boundary, at most L.
+        """
+        args = self.args
+        return find_segment_starts(self._tokenizer, completion_ids, args.repro_delimiter, args.repro_think_end)
+
+    def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
+        """
+        The reward r of each segment (METHOD §4): override it for a reward of your own on the same scored rollout.
+
+        Args:
+            objective: (B, M) J at the boundaries, nats per token; 0 in padding.
+            scores: (B, M) S at the boundaries.
+            boundary_mask: (B, M) bool.
+
+        Returns:
+            (B, M - 1), before normalisation; 0 in padding.
+        """
+        return score_gains(scores, boundary_mask)
+
+    def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
+        """
+        The advantage of each token (METHOD §5.2): override it to spread rewards by a rule of your own.
+
+        Args:
+            normalized: (B, M - 1) r̂ of each segment.
+            segment_mask: (B, M - 1) bool.
+            ends: (B, M - 1) int, one past each segment's last token.
+            length: T, completion tokens.
+
+        Returns:
+            (B, T), before the weight alpha.
+        """
+        return spread_rewards(normalized, segment_mask, ends, length, self.args)
 
     # -------------------------------------------------------------------------------------------------------- metrics
 

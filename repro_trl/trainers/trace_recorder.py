@@ -11,9 +11,9 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.utils import logging
 
+from ..messages import prompt_text
 from ..method.score import ScoredRollouts
 from ..traces import Trace, floats, make_trace, write_traces
-from ..viewing.rows import prompt_text
 from .hook import Rollout
 from .trace_panels import print_traces
 
@@ -112,7 +112,7 @@ class TraceRecorder:
             answer,
             group=f"{step}.{self._batches}.{rollout.groups[row].item()}",
             prompt=prompt_text(rollout.examples[row]["prompt"]),
-            truncated=not ids or ids[-1] not in (tokenizer.eos_token_id, tokenizer.pad_token_id),
+            truncated=not ids or ids[-1] not in {*trainer.eos_token_ids, tokenizer.pad_token_id},
             # A record must not stop a run whose loss is not finite.
             total_advantages=floats(total_advantages) if total_advantages.isfinite().all() else None,
             rewards={

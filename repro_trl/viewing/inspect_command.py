@@ -16,19 +16,18 @@ from datasets import load_dataset
 from tqdm import tqdm
 
 from ..demo import ANSWER_PREFIX, PROBLEMS_FILE
+from ..messages import Messages, prompt_text
 from ..traces import Trace, is_trace_file, make_trace, read_traces, write_traces
 from .page import write_page
 from .rows import (
     AnswerBook,
     Columns,
-    Messages,
     Refusal,
     Row,
     check_row,
     groups,
     has_completions,
     parse_line,
-    prompt_text,
 )
 from .score_command import add_row_arguments, columns_from_arguments
 from .scorer import CompletionScorer, add_scoring_arguments, scorer_from_arguments

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..answers import extract_answer
-from ..reporting.completions import completion_text
+from ..messages import Messages, completion_text, prompt_text
 
 PROMPT_COLUMNS = ("prompt", "problem", "question")
 COMPLETION_COLUMNS = ("completion", "completions", "response", "responses")
 ANSWER_COLUMNS = ("repro_answer", "solution", "answer")
-
-Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -141,22 +139,6 @@ def has_completions(record: bytes | dict[str, Any], columns: Columns) -> bool:
             return False
     names = [columns.completion] if columns.completion else COMPLETION_COLUMNS
     return isinstance(record, dict) and any(name in record for name in names)
-
-
-def prompt_text(prompt: str | Messages) -> str:
-    """A prompt as people read it: its text, or that of its messages, with their roles where there are several."""
-    if isinstance(prompt, str):
-        return prompt
-    contents = [_content_text(message.get("content")) for message in prompt]
-    if len(prompt) == 1:
-        return contents[0]
-    return "\n\n".join(f"{message['role']}: {content}" for message, content in zip(prompt, contents, strict=True))
-
-
-def _content_text(content: Any) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(part["text"] if part["type"] == "text" else f"[{part['type']}]" for part in content)
 
 
 def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:

@@ -230,7 +230,7 @@ def _scores(result: ScoredGroup, index: int, length: int) -> dict[str, Any]:
         "objective": floats(scored.objective[index, used]),
         "magnitude": floats(scored.magnitude[index, used]),
         "stability": floats(scored.stability[index, used]),
-        "scores": floats(result.scores[index, used]),
+        "scores": floats(scored.scores[index, used]),
         "process_rewards": floats(scored.process_rewards[index, segments]),
         "normalized_rewards": floats(scored.normalized_rewards[index, segments]),
         "advantages": floats(scored.advantages[index, :length]),

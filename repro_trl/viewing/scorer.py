@@ -13,27 +13,19 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from ..answers import answer_text
 from ..config import ReproConfigMixin
 from ..demo import MODEL_DIR
-from ..method.advantage import normalize_rewards, reward_to_go, segment_credit
-from ..method.branch_attention import unsupported_reason
-from ..method.process_reward import magnitude_score, process_rewards, scores, stability_score
-from ..method.score import (
-    TOLERANCE_16_BIT,
-    TOLERANCE_32_BIT,
-    AnswerTokens,
-    ScoredRollouts,
-    ScoringRow,
-    encode_answer,
-    has_think_end,
-    masked_attention,
+from ..method.completions import CompletionReader
+from ..method.measure import (
+    boundary_count,
+    choose_method,
+    is_half,
     method_difference,
-    prefix_after_marker,
-    score_rows,
+    score_batch,
+    scoring_mode,
+    shared_error,
 )
-from ..method.segments import find_segment_starts
-from ..trainers.policy_scorer import CompletionScores
+from ..method.score import ScoredRollouts, reward_completions
 
 logger = logging.get_logger(__name__)
 
@@ -70,12 +62,10 @@ class ScoredGroup:
 
     Attributes:
         scored: the C completions; those that were not scored are all padding.
-        scores: (C, M) S at each boundary; 0 in padding.
         skipped: (C,) why a completion was not scored; `None` for those that were.
     """
 
     scored: ScoredRollouts
-    scores: Tensor
     skipped: list[str | None]
 
 
@@ -104,6 +94,7 @@ class CompletionScorer:
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.temperature, self.batch_size = temperature, batch_size
+        self._reader = CompletionReader(tokenizer, settings)
         self._method = self._choose_method()
 
     @property
@@ -162,24 +153,31 @@ class CompletionScorer:
         rows = []
         for index, (ids, answer) in enumerate(zip(completions, answers, strict=True)):
             if skipped[index] is None:
-                row = self._row(index, ids, answer)
+                row = self._reader.row(index, *self._reader.cut(ids), answer)
                 if self._has_room(len(prompt_ids) + row.end + len(row.answer.ids)):
                     rows.append(row)
                 else:
                     skipped[index] = TOO_LONG
-        scored = self._score(batch, rows)
-        for row in rows:
-            if not scored.scored[row.index]:
-                skipped[row.index] = NOT_FINITE
         settings = self.settings
-        score = scores(
-            scored.objective,
-            scored.boundary_mask,
-            settings.repro_stability_weight,
-            settings.repro_ema_weight,
-            settings.repro_baseline_score,
-        )
-        return ScoredGroup(scored, score, skipped)
+        num_boundaries = boundary_count(max((len(row.starts) for row in rows), default=0), settings.repro_top_k)
+        with scoring_mode(self.model, self._method):
+            found = score_batch(
+                self.model,
+                batch,
+                rows,
+                self._reader,
+                num_boundaries,
+                self.temperature,
+                self._method,
+                self.batch_size,
+            )
+        objectives, _ = found.finite()
+        for row in rows:
+            if not objectives.boundary_mask[row.index].any():
+                skipped[row.index] = NOT_FINITE
+        count, length = batch["completion_ids"].shape
+        one_group = torch.zeros(count, dtype=torch.long, device=self.model.device)
+        return ScoredGroup(reward_completions(objectives, settings, one_group, length), skipped)
 
     def _has_room(self, length: int) -> bool:
         # Rotary positions go on beyond what a model was made for; a table of positions ends.
@@ -187,33 +185,25 @@ class CompletionScorer:
         return not has_table or self.context_length is None or length <= self.context_length
 
     def _choose_method(self) -> str:
-        method = self.settings.repro_method
-        if method == "replay":
-            return method
-        with masked_attention(self.model):
-            problem = unsupported_reason(self.model)
-            if problem is None and method == "auto":
-                problem = self._shared_error()
+        method, problem = choose_method(self.model, self.settings)
+        if method == "shared" and self.settings.repro_method == "auto":
+            problem = self._shared_error()
         if problem is None:
-            return "shared"
-        if method == "shared":
-            raise ValueError(f"repro_method='shared' is not exact for this model: {problem}. Use 'replay' or 'auto'.")
+            return method
         logger.warning("repro_method='auto' takes the slower 'replay': %s.", problem)
         return "replay"
 
     def _shared_error(self) -> str | None:
         """What both methods differ by on some text of no meaning; never on a row, or the first would decide."""
         ids = self.encode_completion("1 + 1 = 2\n\n2 + 2 = 4\n\n")
-        batch = self._batch(ids, [ids])
-        row = self._row(0, ids, "4")
-        num_boundaries = min(self.settings.repro_top_k, len(row.starts)) + 2
-        difference = method_difference(
-            self.model, batch, row, self.settings.repro_top_k, num_boundaries, self.temperature
-        )
-        tolerance = TOLERANCE_16_BIT if self.model.dtype.itemsize < 4 else TOLERANCE_32_BIT
-        if difference <= tolerance:
-            return None
-        return f"on this model 'shared' differs from it by {difference:.2g} nats per token"
+        row = self._reader.row(0, *self._reader.cut(ids), "4")
+        top_k = self.settings.repro_top_k
+        num_boundaries = boundary_count(len(row.starts), top_k)
+        with scoring_mode(self.model, "shared"):
+            difference = method_difference(
+                self.model, self._batch(ids, [ids]), row, top_k, num_boundaries, self.temperature
+            )
+        return shared_error(difference, is_half(self.model))
 
     def _batch(self, prompt_ids: list[int], completions: Sequence[list[int]]) -> dict[str, Tensor]:
         device, count = self.model.device, len(completions)
@@ -227,53 +217,6 @@ class CompletionScorer:
             "completion_ids": padded.view(count, width),
             "completion_mask": torch.arange(width, device=device) < lengths.unsqueeze(1),
         }
-
-    def _row(self, index: int, ids: list[int], answer: str) -> ScoringRow:
-        settings, tokenizer = self.settings, self.tokenizer
-        think_end, prefix = settings.repro_think_end, settings.repro_answer_prefix
-        starts, end = find_segment_starts(tokenizer, ids, settings.repro_delimiter, think_end)
-        finished = think_end is not None and has_think_end(tokenizer, ids, end, think_end)
-        tokens = self._encode_answer(answer, prefix)
-        closing = prefix_after_marker(prefix, think_end)
-        last = self._encode_answer(answer, closing) if finished and closing != prefix else tokens
-        return ScoringRow(index, starts, end, answer=tokens, last_answer=last)
-
-    def _encode_answer(self, answer: str, prefix: str) -> AnswerTokens:
-        return encode_answer(self.tokenizer, answer_text(answer, self.settings.repro_answer_template), prefix)
-
-    def _score(self, batch: dict[str, Tensor], rows: list[ScoringRow]) -> ScoredRollouts:
-        settings = self.settings
-        count, length = batch["completion_ids"].shape
-        device = batch["completion_ids"].device
-        num_boundaries = min(settings.repro_top_k, max((len(row.starts) for row in rows), default=0)) + 2
-        found = CompletionScores.empty((count, num_boundaries), {}, device)
-        for first in range(0, len(rows), self.batch_size):
-            part = rows[first : first + self.batch_size]
-            with masked_attention(self.model):
-                results = score_rows(
-                    self.model, batch, part, settings.repro_top_k, num_boundaries, self.temperature, self._method
-                )
-            found.put(part, results, list(range(len(part))))
-
-        boundaries, mask, objective = found.boundaries, found.boundary_mask, found.objective
-        mask &= objective.masked_fill(~mask, 0.0).isfinite().all(dim=1, keepdim=True)
-        objective = objective.masked_fill(~mask, 0.0)
-        weight, ema_weight = settings.repro_stability_weight, settings.repro_ema_weight
-        rewards = process_rewards(objective, mask, weight, ema_weight, settings.repro_baseline_score)
-        group = torch.zeros(count, dtype=torch.long, device=device)
-        normalized = normalize_rewards(rewards, mask[:, 1:], group, settings.repro_scale, settings.repro_center)
-        spread = segment_credit if settings.repro_credit == "segment" else reward_to_go
-        return ScoredRollouts(
-            boundaries=boundaries,
-            boundary_mask=mask,
-            entropies=found.entropies,
-            objective=objective,
-            magnitude=magnitude_score(objective, mask),
-            stability=stability_score(objective, mask, ema_weight),
-            process_rewards=rewards,
-            normalized_rewards=normalized,
-            advantages=spread(normalized, mask[:, 1:], boundaries[:, 1:], length),
-        )
 
 
 # ------------------------------------------------------------------------------------------------------- command line

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from repro_trl.method import objective as objective_module
-from repro_trl.method.objective import METHODS, answer_log_probs, branch_pass, prefix_pass, replay, unsupported_reason
+from repro_trl.method import lm_head
+from repro_trl.method.branch_attention import unsupported_reason
+from repro_trl.method.objective import METHODS, answer_log_probs, replay
+from repro_trl.method.shared_prefix import branch_pass, prefix_pass
 
 VOCAB_SIZE = 61
 TOLERANCE = {"rtol": 0, "atol": 1e-4}
@@ -229,7 +231,7 @@ def test_entropies(architecture, attention, keep_cache):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_reduced_logits(monkeypatch, dtype, temperature):
-    monkeypatch.setattr(objective_module, "_CHUNK_ELEMENTS", 3 * 50)  # several chunks, the last one shorter
+    monkeypatch.setattr(lm_head, "_CHUNK_ELEMENTS", 3 * 50)  # several chunks, the last one shorter
     logits = (5 * torch.randn(10, 50)).to(dtype)
     logits[1] += 1e3  # far from 0
     logits[2, 1:] = -1e30  # certain
@@ -240,14 +242,12 @@ def test_reduced_logits(monkeypatch, dtype, temperature):
     before = logits.clone()
     exact = torch.distributions.Categorical(logits=logits.double() / temperature)
     entropies = torch.special.entr(exact.probs).sum(-1)
-    torch.testing.assert_close(
-        objective_module._entropies(logits, temperature).double(), entropies, atol=1e-4, rtol=1e-5
-    )
-    log_probs = objective_module._log_probs(logits, targets, temperature)
+    torch.testing.assert_close(lm_head.entropies_of(logits, temperature).double(), entropies, atol=1e-4, rtol=1e-5)
+    log_probs = lm_head.log_probs_of(logits, targets, temperature)
     torch.testing.assert_close(log_probs.double(), exact.log_prob(targets), atol=1e-4, rtol=1e-5)
     assert torch.equal(logits, before)
     logits[5, 0] = math.nan  # is not hidden
-    assert objective_module._entropies(logits, temperature).isnan().nonzero().flatten().tolist() == [5]
+    assert lm_head.entropies_of(logits, temperature).isnan().nonzero().flatten().tolist() == [5]
 
 
 def test_a_prefix_with_entropies_serves_several_branch_passes():
@@ -416,7 +416,7 @@ def test_logits_are_reduced_in_chunks_without_a_seam(monkeypatch):
     positions = torch.arange(24).expand(4, -1)
     inputs = {**prompts_and_completions(batch), "positions": positions, "position_mask": positions >= 0}
     objective, entropies = answer_log_probs(model, **batch), prefix_pass(model, **inputs).entropies
-    monkeypatch.setattr("repro_trl.method.objective._CHUNK_ELEMENTS", 7 * VOCAB_SIZE)
+    monkeypatch.setattr("repro_trl.method.lm_head._CHUNK_ELEMENTS", 7 * VOCAB_SIZE)
     torch.testing.assert_close(answer_log_probs(model, **batch), objective, rtol=0, atol=1e-6)
     torch.testing.assert_close(prefix_pass(model, **inputs).entropies, entropies, rtol=0, atol=1e-6)
 

@@ -111,7 +111,7 @@ def test_shuffling_keeps_each_completions_rewards():
 
 def test_constants_know_only_the_place():
     mask = torch.tensor([[True] * 5, [True, True, True, False, False], [True, True, False, False, False]])
-    found = arms.ConstantRewards()._segment_rewards(torch.randn(3, 5), mask)
+    found = arms.ConstantRewards().segment_rewards(torch.randn(3, 5), torch.randn(3, 5), mask)
     expected = [[0.35, 0.02, 0.02, 0.5], [0.35, 0.5, 0, 0], [0.5, 0, 0, 0]]
     torch.testing.assert_close(found, torch.tensor(expected))
 

@@ -15,8 +15,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from repro_trl import ReproGRPOConfig
 from repro_trl.demo import task
+from repro_trl.method.measure import method_difference
 from repro_trl.method.objective import branch_pass
-from repro_trl.method.score import method_difference
 
 
 @pytest.fixture(scope="module")
@@ -391,13 +391,13 @@ def test_lora_with_modules_to_save(tmp_path, policy, dataset):
         policy, dataset, tmp_path, model_args={"peft_config": LoraConfig(**LORA, modules_to_save=["lm_head"])}
     )
     assert any("modules_to_save" in name for name, p in trainer.model.named_parameters() if p.requires_grad)
-    assert trainer._repro_method == "shared"
+    assert trainer._scorer.method == "shared"
 
 
 def test_dropout_does_not_reach_the_objective(tmp_path, policy, dataset):
     dropout = LoraConfig(**LORA, lora_dropout=0.5, init_lora_weights=False)
     trainer = train(policy, dataset, tmp_path, model_args={"peft_config": dropout})
-    assert trainer._repro_method == "shared"
+    assert trainer._scorer.method == "shared"
     assert trainer.model.training and all(module.training for module in trainer.model.modules())
     rollout, outcome, _ = trainer.rollouts[0]
     again = []
@@ -495,7 +495,7 @@ def test_architectures(tmp_path, dataset, architecture):
     tiny_model(architecture, attention, len(tokenizer), **overrides).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     trainer = train(str(tmp_path / "model"), dataset, tmp_path)
-    assert trainer._repro_method == "shared"
+    assert trainer._scorer.method == "shared"
 
 
 def test_hub_card_and_tags(tmp_path, policy, dataset):
@@ -518,7 +518,7 @@ def test_auto_proves_the_shared_method_once(tmp_path, policy, dataset, monkeypat
 
     monkeypatch.setattr("repro_trl.trainers.policy_scorer.method_difference", compare)
     trainer = train(policy, dataset, tmp_path)
-    assert trainer._repro_method == "shared" and len(compared) == 1 and compared[0] < 1e-5
+    assert trainer._scorer.method == "shared" and len(compared) == 1 and compared[0] < 1e-5
     assert "replay" not in caplog.text
 
 
@@ -526,11 +526,11 @@ def test_auto_falls_back_where_the_shared_method_is_wrong(tmp_path, policy, data
     def wrong(*args, **kwargs):
         return branch_pass(*args, **kwargs) * 1.01
 
-    monkeypatch.setattr("repro_trl.method.score.branch_pass", wrong)
+    monkeypatch.setattr("repro_trl.method.measure.branch_pass", wrong)
     replayed = train(policy, dataset, tmp_path, repro_method="replay")
     assert "takes the slower 'replay'" not in caplog.text
     trainer = train(policy, dataset, tmp_path)
-    assert trainer._repro_method == "replay"
+    assert trainer._scorer.method == "replay"
     assert caplog.text.count("takes the slower 'replay': on this model 'shared' differs") == 1
     assert losses(trainer) == losses(replayed)
 
@@ -538,7 +538,7 @@ def test_auto_falls_back_where_the_shared_method_is_wrong(tmp_path, policy, data
 def test_auto_names_the_reason_for_replay_once(tmp_path, policy, dataset, caplog):
     prompt_tuning = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     trainer = train(policy, dataset, tmp_path, model_args={"peft_config": prompt_tuning})
-    assert trainer._repro_method == "replay"
+    assert trainer._scorer.method == "replay"
     assert caplog.text.count("takes the slower 'replay': PEFT's PROMPT_TUNING puts tokens of its own") == 1
     with pytest.raises(ValueError, match="repro_method='shared' is not exact for this model"):
         train(policy, dataset, tmp_path, model_args={"peft_config": prompt_tuning}, repro_method="shared", max_steps=1)
@@ -555,7 +555,7 @@ def test_attention_without_masks_makes_way_while_scoring(tmp_path, policy, datas
     monkeypatch.setitem(ALL_MASK_ATTENTION_FUNCTIONS, "flex_attention", lambda *args, **kwargs: None)
     model = AutoModelForCausalLM.from_pretrained(policy, attn_implementation="flex_attention")
     trainer = train(model, dataset, tmp_path, model_args={"processing_class": AutoTokenizer.from_pretrained(policy)})
-    assert trainer._repro_method == "shared" and "replay" not in caplog.text
+    assert trainer._scorer.method == "shared" and "replay" not in caplog.text
     assert model.config._attn_implementation == "flex_attention"
     assert shapes == {None}
 

@@ -12,13 +12,22 @@ from tiny_models import tiny_model
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 from trl import GRPOTrainer
 
-from repro_trl.method.score import AnswerTokens, ScoringRow, score_rows
+from repro_trl.config import ReproConfigMixin
+from repro_trl.method.completions import AnswerTokens, CompletionReader, ScoringRow
+from repro_trl.method.measure import score_rows
 from repro_trl.trainers.images import score_rows_with_images
 
 if Version(trl.__version__) < Version("1.15"):
     pytest.skip("before TRL 1.15, a model was prepared for the pass elsewhere", allow_module_level=True)
 
 VOCAB_SIZE, IMAGE_TOKEN, PATCHES, TEMPERATURE, TOP_K, BOUNDARIES = 61, 60, 4, 0.8, 2, 5
+
+
+class Settings(ReproConfigMixin):
+    repro_top_k = TOP_K
+
+
+READER = CompletionReader(SimpleNamespace(eos_token_id=1), Settings.__new__(Settings))
 
 
 def batch_and_rows():
@@ -59,16 +68,15 @@ def trl_pass(model):
 def test_text_alone_is_scored_as_by_replay(batch_size):
     model = tiny_model("qwen3", vocab_size=VOCAB_SIZE)
     batch, rows = batch_and_rows()
-    boundaries, mask, objective, entropies = score_rows_with_images(
-        trl_pass(model), model, batch, rows, TOP_K, BOUNDARIES, batch_size
-    )
+    found = score_rows_with_images(trl_pass(model), model, batch, rows, READER, BOUNDARIES, batch_size)
     expected = score_rows(model, batch, rows, TOP_K, BOUNDARIES, TEMPERATURE, method="replay")
     index = [row.index for row in rows]
-    assert torch.equal(mask[index], expected[1]) and not mask[3].any()
-    assert torch.equal(boundaries[index][mask[index]], expected[0][mask[index]])
-    torch.testing.assert_close(objective[index][mask[index]], expected[2][mask[index]], atol=1e-5, rtol=0)
-    torch.testing.assert_close(entropies[index], expected[3], atol=1e-5, rtol=0)
-    assert entropies.any()
+    mask = found.boundary_mask
+    assert torch.equal(mask[index], expected.boundary_mask) and not mask[3].any()
+    assert torch.equal(found.boundaries[index], expected.boundaries)
+    torch.testing.assert_close(found.objective[index], expected.objective, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.entropies[index], expected.entropies, atol=1e-5, rtol=0)
+    assert found.entropies.any()
 
 
 def tiny_llava():
@@ -92,9 +100,8 @@ def test_images_are_seen(batch_size):
     batch["prompt_ids"][:, -PATCHES - 1 : -1] = IMAGE_TOKEN  # one image per prompt
     batch["pixel_values"] = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
     batch["num_images"] = [1, 1, 1, 1]
-    boundaries, mask, objective, _ = score_rows_with_images(
-        trl_pass(model), model, batch, rows, TOP_K, BOUNDARIES, batch_size
-    )
+    found = score_rows_with_images(trl_pass(model), model, batch, rows, READER, BOUNDARIES, batch_size)
+    boundaries, mask, objective = found.boundaries, found.boundary_mask, found.objective
 
     def forward(row, tokens):
         prompt = batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist()
@@ -120,12 +127,12 @@ def test_images_are_seen(batch_size):
             ]
             assert objective[row.index, t].item() == pytest.approx(sum(terms) / len(terms), abs=1e-4)
     other = {**batch, "pixel_values": batch["pixel_values"].flip(0)}
-    _, _, swapped, _ = score_rows_with_images(trl_pass(model), model, other, rows, TOP_K, BOUNDARIES, batch_size)
-    assert not torch.allclose(swapped[0], objective[0], atol=1e-2)
+    swapped = score_rows_with_images(trl_pass(model), model, other, rows, READER, BOUNDARIES, batch_size)
+    assert not torch.allclose(swapped.objective[0], objective[0], atol=1e-2)
 
 
 def test_images_from_tools_are_named():
     batch, rows = batch_and_rows()
     batch["mm_token_type_ids"] = torch.ones(4, 29, dtype=torch.long)
     with pytest.raises(ValueError, match="A tool returned an image"):
-        score_rows_with_images(lambda: None, None, batch, rows, TOP_K, BOUNDARIES, 4)
+        score_rows_with_images(lambda: None, None, batch, rows, READER, BOUNDARIES, 4)

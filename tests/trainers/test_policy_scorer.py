@@ -46,13 +46,11 @@ def train(name, policy, dataset, folder, peft_config=None, model=None, **overrid
 
         scored = forwards = 0
 
-        def _reward(self, rollout, scores):
+        def _measure(self, rollout):
+            scores = super()._measure(rollout)
+            self.scored += self._shared_pass.scores is not None
             self.__dict__.setdefault("scores", []).append(scores)
-            return super()._reward(rollout, scores)
-
-        def _run_trainers_pass(self, *args):
-            self.scored += 1
-            return super()._run_trainers_pass(*args)
+            return scores
 
         def _generate_and_score_completions(self, inputs):
             batch = super()._generate_and_score_completions(inputs)
@@ -80,10 +78,11 @@ def train(name, policy, dataset, folder, peft_config=None, model=None, **overrid
 def assert_same_scores(one, other, tolerance=1e-4):
     assert len(one.scores) == len(other.scores) > 0
     for a, b in zip(one.scores, other.scores, strict=True):
+        assert a.counts == b.counts
+        a, b = a.objectives, b.objectives
         assert torch.equal(a.boundaries, b.boundaries) and torch.equal(a.boundary_mask, b.boundary_mask)
         assert a.boundary_mask.sum(1).max() > 2
         assert (a.objective - b.objective).masked_fill(~a.boundary_mask, 0).abs().max() < tolerance
-        assert a.counts == b.counts
     assert losses(one) == pytest.approx(losses(other), abs=1e-5)
 
 
@@ -159,7 +158,7 @@ def test_tools_keep_the_passes_apart(tmp_path, policy, dataset, caplog):
 
     config = ReproGRPOConfig(**settings(tmp_path, num_iterations=2, repro_method="shared"))
     trainer = ReproGRPOTrainer(policy, token_reward, config, dataset, rollout_func=rollout)
-    with caplog.at_level(logging.WARNING, logger="repro_trl.trainers.policy_scorer"):
+    with caplog.at_level(logging.WARNING, logger="repro_trl.trainers.shared_pass"):
         trainer.train()
     assert caplog.text.count("with tools or a rollout function") == 1
     assert trainer.state.log_history[0]["repro/segments"] == 3
@@ -182,15 +181,15 @@ def test_model_that_keeps_nothing_in_that_pass(tmp_path, policy, dataset, caplog
 
 
 def test_wrong_method_is_found_out_within_the_pass(tmp_path, policy, dataset, monkeypatch, caplog):
-    from repro_trl.method.objective import branch_pass
+    from repro_trl.method.shared_prefix import branch_pass
 
     monkeypatch.setattr(
-        "repro_trl.method.score.branch_pass", lambda *args, **kwargs: branch_pass(*args, **kwargs) * 1.01
+        "repro_trl.method.measure.branch_pass", lambda *args, **kwargs: branch_pass(*args, **kwargs) * 1.01
     )
     overrides = {"num_iterations": 2, "max_steps": 4}
     trainer = train("grpo", policy, dataset, tmp_path, **overrides)
     replayed = train("grpo", policy, dataset, tmp_path, repro_method="replay", **overrides)
-    assert trainer._repro_method == "replay"
+    assert trainer._scorer.method == "replay"
     assert_same_scores(trainer, replayed)
     assert caplog.text.count("takes the slower 'replay': on this model 'shared' differs") == 1
 
@@ -204,7 +203,7 @@ def test_keys_and_values_are_let_go_before_the_next_micro_batch(tmp_path, policy
             super().__init__(*args, **kwargs)
             alive.add(self)
 
-    monkeypatch.setattr("repro_trl.trainers.policy_scorer.DynamicCache", Cache)
+    monkeypatch.setattr("repro_trl.trainers.shared_pass.DynamicCache", Cache)
     overrides = {"num_iterations": 2, "gradient_accumulation_steps": 4, "repro_method": "shared"}
     train("grpo", policy, dataset, tmp_path, **overrides)
     assert most == [0] * 4

@@ -270,7 +270,7 @@ def test_answer_fn_replaces_the_column(tmp_path, dataset):
 def test_prefix_is_cut_after_the_marker_at_the_last_boundary(tmp_path, dataset):
     config = ReproGRPOConfig(**settings(tmp_path), repro_answer_prefix="\n</think>\n\n")
     trainer = ReproGRPOTrainer(POCKET, accuracy_reward, config, dataset)
-    answer, closing = trainer._encode_answer("42")
+    answer, closing = trainer._scorer.reader._encode_answer("42")
     decode = trainer.processing_class.decode
     assert decode([i for i, scored in zip(answer.ids, answer.scored, strict=True) if not scored]) == "\n</think>\n\n"
     assert decode([i for i, scored in zip(closing.ids, closing.scored, strict=True) if not scored]) == "\n\n"
