@@ -19,6 +19,7 @@ from ..method.process_reward import score_gains
 from ..method.score import ScoredRollouts, reward_completions, spread_rewards
 from ..method.segments import find_segment_starts
 from .hook import Rollout
+from .model_card import ReproModelCard
 from .policy_scorer import BatchScores, PolicyScorer
 from .shared_pass import SharedPass, sharing_obstacle
 from .trace_recorder import TraceRecorder
@@ -41,7 +42,7 @@ REPRO_PAPER = {
 }
 
 
-class ReproMixin:
+class ReproMixin(ReproModelCard):
     """
     RePro for any trainer with an `AdvantageHook` among its bases: `class T(ReproMixin, AdvantageHook, GRPOTrainer)`.
 
@@ -146,7 +147,7 @@ class ReproMixin:
             return outcome
         scores = self._measure(rollout)
         started = time.perf_counter()
-        scored = self._reward(rollout, scores.objectives)
+        scored = self._newest_scored = self._reward(rollout, scores.objectives)
         if outcome.dim() == 1:
             outcome = outcome.unsqueeze(1)
         mask = rollout.policy_mask
