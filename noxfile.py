@@ -5,8 +5,8 @@ The tests at both ends of the supported versions, each end in an environment of 
     nox -s contract         # what a release of TRL or transformers may break, oldest and newest
     nox -s docs package     # the documentation; sdist, wheel, and the commands of the installed wheel
 
-`--extra-index-url https://download.pytorch.org/whl/cpu` in the environment variable `PIP_EXTRA_INDEX_URL` gives the CPU
-build of torch. With `REPRO_TORCH=2.13.0` that version is taken at both ends.
+`PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` in the environment gives the CPU build of torch, and
+`REPRO_TORCH=2.13.0` that version at both ends, where the oldest cannot be had.
 """
 
 import os

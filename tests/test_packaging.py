@@ -1,4 +1,4 @@
-"""What is published is what the repository says: metadata, files of the wheel, changelog, workflows, version ranges."""
+"""What is published is what the repository says: metadata, wheel, changelog, workflows, versions."""
 
 import re
 import shlex
@@ -33,7 +33,7 @@ def requirements() -> list[Requirement]:
     return [Requirement(text) for texts in lists for text in texts]
 
 
-# ------------------------------------------------------------------------------------------------------------- versions
+# ------------------------------------------------------------------------------------------------------------ versions
 
 
 def test_the_version_has_one_source_and_stands_in_changelog_and_citation():
@@ -85,7 +85,7 @@ def test_python_versions_agree():
     assert PROJECT["project"]["requires-python"] == f">={min(named, key=Version)}"
 
 
-# ---------------------------------------------------------------------------------------------------------------- wheel
+# --------------------------------------------------------------------------------------------------------------- wheel
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_one_address_everywhere():
     assert address in (ROOT / ".github/ISSUE_TEMPLATE/config.yml").read_text(encoding="utf-8")
 
 
-# ------------------------------------------------------------------------------------------------------------ workflows
+# ----------------------------------------------------------------------------------------------------------- workflows
 
 
 def commands(workflow: Path) -> list[str]:
@@ -195,7 +195,9 @@ def nox_sessions() -> set[str]:
 
 
 def test_files_that_scripts_name_are_there():
-    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("noxfile.py", ".ci/run", ".ci/wheel", "CONTRIBUTING.md")]
+    texts = [
+        (ROOT / name).read_text(encoding="utf-8") for name in ("noxfile.py", ".ci/run", ".ci/wheel", "CONTRIBUTING.md")
+    ]
     names = {name for text in texts for name in re.findall(r"[\w./-]*(?:tests|\.ci|benchmarks|study)/[\w/.]+", text)}
     assert len(names) > 5
     for name in names:
@@ -223,7 +225,7 @@ def test_issue_forms_have_what_github_asks_for(form):
         assert element["attributes"]["label"]
 
 
-# ------------------------------------------------------------------------------------------------------------- warnings
+# ------------------------------------------------------------------------------------------------------------ warnings
 
 
 def test_no_kind_of_warning_is_ignored_as_a_whole():

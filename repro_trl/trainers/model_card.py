@@ -1,4 +1,4 @@
-"""The model card of a RePro run: TRL's, with RePro's settings, metrics and a picture of J along the newest thoughts."""
+"""The model card of a RePro run: TRL's, with RePro's method, settings and metrics, and a picture of J."""
 
 import importlib.util
 import math
@@ -33,13 +33,13 @@ _METRICS = {
     "repro/segments": "segments per completion",
 }
 
-_METHOD = """\
-## RePro
-
-RePro reads a chain of thought as an optimiser's trajectory. The thought is cut into segments; at each cut the policy itself \
-says how likely the correct answer is (J, the mean log-probability of the answer's tokens). How far and how steadily J rises \
-is the reward of each segment, and is added to the outcome advantage of {algorithm}, token by token. \
-Trained with [repro_trl](https://pypi.org/project/repro-trl/) {version}."""
+_METHOD = (
+    "## RePro\n\n"
+    "RePro reads a chain of thought as an optimiser's trajectory. The thought is cut into segments. At each cut the "
+    "policy itself says how likely the correct answer is (J, the mean log-probability of the answer's tokens). How "
+    "far and how steadily J rises is the reward of each segment. It is added to the outcome advantage of {algorithm}, "
+    "token by token. Trained with [repro_trl](https://pypi.org/project/repro-trl/) {version}."
+)
 
 
 class ReproModelCard:
@@ -121,7 +121,9 @@ def _draw_objective(path: str, scored: ScoredRollouts) -> None:
 
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    boundaries, objective, mask = (tensor.cpu() for tensor in (scored.boundaries, scored.objective, scored.boundary_mask))
+    boundaries, objective, mask = (
+        tensor.cpu() for tensor in (scored.boundaries, scored.objective, scored.boundary_mask)
+    )
     rows = scored.scored.nonzero().flatten().tolist()[:_MAX_CURVES]
     for row in rows:
         positions, values = boundaries[row][mask[row]], objective[row][mask[row]]
