@@ -24,11 +24,12 @@ from memory import LENGTHS, measure_memory
 from picture import draw
 from scoring import CASES, LONG_CASES, measure_growth, measure_scoring
 from segments import measure_segments
+from startup import measure_startup
 from step import measure_steps
 
 RESULTS = Path(__file__).parent / "results"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "scoring.png"
-PARTS = ("segments", "memory", "growth", "step", "scoring", "long scoring")
+PARTS = ("startup", "segments", "memory", "growth", "step", "scoring", "long scoring")
 
 
 def main() -> int:
@@ -63,6 +64,8 @@ def main() -> int:
 
 
 def _measure(part: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    if part == "startup":
+        return measure_startup(arguments.repeats)
     if part == "segments":
         return measure_segments(arguments.repeats)
     if part == "memory":

@@ -1,14 +1,12 @@
-"""From the ground-truth column to the answer's text, and from a completion to a verdict on its answer."""
+"""Ground-truth values and completions to the bare answer; the text that is scored. Loads no other package."""
 
-import functools
 import itertools
 import math
+import numbers
 import re
 import string
-from dataclasses import dataclass
 from decimal import Decimal
-
-from trl.rewards import accuracy_reward as trl_accuracy_reward
+from typing import Protocol, runtime_checkable
 
 DEFAULT_ANSWER_TEMPLATE = r"\boxed{{{answer}}}"
 
@@ -26,28 +24,63 @@ _BOX_TOKEN = re.compile(
 _GSM8K_ANSWER = re.compile(r"(?<!#)####(?!#)[ \t]*(\S[^\n]*)")
 _GROUPED_NUMBER = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 _WHOLE_FORMULA = re.compile(r"(\$\$?)((?:[^$\\]|\\.)+)\1", re.DOTALL)
+_BOLD = re.compile(r"(\*\*|__)((?:(?!\1).)+)\1", re.DOTALL)
+_STOP = re.compile(r"(?<![.\\])(?<!\.[A-Za-z])[.。]$")  # not the dots of "…", "p.m."
+_FULL_WIDTH = str.maketrans({chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)})
+_NO_ANSWER = {"nan", "none", "null", "n/a", "#n/a", "n.a.", "<na>", "notfound", "not found", "not_found", "no answer"}
+_QUOTED = r"""(["'])((?:\\.|(?!\{})[^\\])*)\{}"""
+_LIST = re.compile(
+    rf"\[\s*{_QUOTED.format(1, 1)}(?:\s*,\s*{_QUOTED.format(3, 3)})*\s*\]|\[\s*(-?\d+(?:\.\d+)?)\s*\]", re.DOTALL
+)
+_ENTRY = re.compile(_QUOTED.format(1, 1), re.DOTALL)
+
+_TAGGED = re.compile(r"<answer>\s*((?:(?!</?answer>).)*?)\s*</answer>", re.DOTALL | re.IGNORECASE)
+# "The answer is", "**Final Answer**:", "answer to the question is", or "Final Answer" alone on a line.
+_STATEMENT = (
+    r"(?:(?<![A-Za-z])answer\b(?:(?!\bnot\b|n't)[^.\n?!$\d:=：]){0,60}?[*_ \t]*"
+    r"(?:\b(?:is|equals|(?:should|must|will|would) be)\b(?!n't|[ \t]+not\b)[*_ \t]*[:：]?|[:：=])"
+    r"|^[#*_> \t]*(?:the[ \t]+)?(?:final|correct)?[ \t]*answer[*_#: \t]*$)"
+)
+_STATED = re.compile(_STATEMENT, re.IGNORECASE | re.MULTILINE)
+# As OpenAI's simple-evals read the answers of MGSM.
+_STATED_IN_ANY_LANGUAGE = re.compile(
+    rf"{_STATEMENT}"
+    r"|(?:(?:最终)?答案(?:是|为)?|答え|정답|Ответ|Respuesta|Resposta|Réponse|Antwort|Risposta)"
+    r"(?:[ \t*]*[:：]|(?<=[是为]))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FORMULA = re.compile(r"(\$\$?|\\\(|\\\[)\s*(.+?)\s*(?:\$\$?|\\\)|\\\])", re.DOTALL)
+_MANNER = re.compile(
+    r"(?:(?:therefore|thus|then|hence|simply|just|indeed|clearly|obviously|exactly|now|given by|equal to|found to be)"
+    r"[ \t,:]+)+",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(
+    r"(?<![.\s])[.!](?=[\s*_\"')]|$)|。|[;,]?\s+(?:because|since|as|which|where|when|so|I hope)\b|\n"
+)
 
 _PLACEHOLDER = re.compile(r"(?P<open>\{+)answer(?P<close>\}+)")
 # Braces that follow are this command's argument.
 _TAKES_ARGUMENT = re.compile(r"(\\[A-Za-z]+\s*|[_^])$")
 
-# math-verify needs half a second for ten nested brackets and more than ten seconds for fourteen, and a derailed policy
-# writes more than that.
-_MAX_NESTING = 10
 
-
-def extract_answer(solution: str | int | float | None) -> str | None:
+def extract_answer(solution: object) -> str | None:
     r"""
     The bare answer in a ground-truth value, as text. The first rule that applies decides:
 
-    1. `None`, NaN, an infinity or blank text: no answer.
-    2. A number: its decimal digits (27.0 → "27", 0.5 → "0.5").
-    3. Text with `\boxed{…}`, `\fbox{…}` or `\framebox{…}`: the content of the last one that is closed and not empty.
+    1. `None`, NaN, an infinity or blank text: no answer. So are "nan", "None", "null", "N/A" and "notfound".
+    2. A number, Python's, NumPy's, PyTorch's or a `Decimal`: its decimal digits (27.0 → "27", 0.5 → "0.5").
+    3. A list: its entries by these rules, with commas between them; empty, it is no answer.
+    4. Text with `\boxed{…}`, `\fbox{…}` or `\framebox{…}`: the content of the last one that is closed and not empty.
        Without braces (`\boxed 5$`) it is the rest of the formula.
-    4. Text with GSM8K's `#### N`: the last N, to the end of its line, without a leading `$` and, when it is a number
-       such as 1,450, without commas.
-    5. Text whose boxes are all empty or not closed (it was cut off): no answer.
-    6. Any other text is the answer itself, without the `$…$` or `$$…$$` around the whole of it.
+    5. Text with GSM8K's `#### N`: the last N, to the end of its line, without a leading `$` and, when it is a number
+       such as 1,450, without commas. N is a number, or the text's last line; other lines with `####` are headings.
+    6. Text whose boxes are all empty or not closed (it was cut off): no answer.
+    7. Text with `<answer>…</answer>`: the content of the last one.
+    8. Text whose last two lines hold "Answer:", "The answer is" or the like: what follows.
+    9. Text that is a list (`["3"]`, `['3']`, `[3]`): as 3.
+    10. Any other text is the answer itself, without the `$…$`, `$$…$$` or `**…**` around the whole of it and without
+        the stop at its end; in ASCII where only its width is another (１２).
 
     Returns:
         The answer without surrounding white space, never empty, or `None` where there is none.
@@ -56,33 +89,139 @@ def extract_answer(solution: str | int | float | None) -> str | None:
         ValueError: a value of any other type. That includes bool: the data has to say whether such an answer reads
             "True" or "yes".
     """
+    if isinstance(solution, _Array):
+        # NumPy and PyTorch; a number in single precision has fewer digits than Python would write.
+        import numpy
+
+        array = numpy.asarray(solution)
+        solution = str(array[()]) if array.ndim == 0 and array.dtype.kind == "f" else array.tolist()
     if solution is None:
         return None
-    if isinstance(solution, bool) or not isinstance(solution, (str, int, float)):
-        raise ValueError(
-            f"A ground truth must be text, a number or None, got {solution!r} ({type(solution).__name__}): turn the "
-            "dataset's column into text."
-        )
     if isinstance(solution, str):
         return _answer_in_text(solution.strip())
-    if not math.isfinite(solution):
+    if isinstance(solution, (list, tuple)):
+        return ", ".join(filter(None, map(extract_answer, solution))) or None
+    if isinstance(solution, bool) or not isinstance(solution, (numbers.Real, Decimal)):
+        keys = f" with the keys {sorted(map(str, solution))}" if isinstance(solution, dict) else f", {solution!r}"
+        raise ValueError(
+            f"A ground truth must be text, a number, a list of these or None, got {type(solution).__name__}{keys}: "
+            "turn the dataset's column into text, or name the entry that holds the answer."
+        )
+    return _digits(solution)
+
+
+@runtime_checkable
+class _Array(Protocol):
+    def tolist(self) -> object: ...
+
+    def __array__(self) -> object: ...
+
+
+def _digits(value: numbers.Real | Decimal) -> str | None:
+    if not math.isfinite(value):
         return None
+    if isinstance(value, numbers.Rational) and not isinstance(value, numbers.Integral):
+        return str(value)
     # Through Decimal, for repr writes small and large numbers as 1e-07 and 1e+22.
-    return str(int(solution)) if solution == int(solution) else format(Decimal(str(solution)), "f")
+    return str(int(value)) if value == int(value) else format(Decimal(str(value)), "f")
 
 
 def _answer_in_text(text: str) -> str | None:
     box = last_box(text)
     if box is not None:
         return box
-    lines = _GSM8K_ANSWER.findall(text)
-    if lines:
-        answer = lines[-1].strip().removeprefix("$").strip()
-        return answer.replace(",", "") if _GROUPED_NUMBER.fullmatch(answer) else answer or None
+    line = _gsm8k_answer(text)
+    if line is not None:
+        return _bare(line)
     if re.search(rf"{_BOX}\s*\{{", text):
         return None
-    formula = _WHOLE_FORMULA.fullmatch(text)
-    return (formula[2] if formula else text).strip() or None
+    return _bare(_tagged_answer(text) or _statement(text) or text)
+
+
+def _bare(text: str) -> str | None:
+    text = text.strip()
+    for pattern in (_BOLD, _WHOLE_FORMULA, _BOLD):
+        whole = pattern.fullmatch(text)
+        text = whole[2].strip() if whole else text
+    if text.translate(_FULL_WIDTH).isascii():
+        text = text.translate(_FULL_WIDTH)
+    text = _STOP.sub("", text).strip()
+    if text.casefold() in _NO_ANSWER or text == "NA":
+        return None
+    if text.startswith("[") and _LIST.fullmatch(text):
+        return ", ".join(filter(None, (_bare(entry) for entry in _entries(text)))) or None
+    return text or None
+
+
+def _entries(text: str) -> list[str]:
+    entries = [match[2] for match in _ENTRY.finditer(text)]
+    if not entries:
+        return [text[1:-1]]
+    # JSON and Python double a backslash; LaTeX that was pasted in does not.
+    is_escaped = not any(len(run) % 2 for run in re.findall(r"\\+", text))
+    return [entry.replace(r"\\", "\\") for entry in entries] if is_escaped else entries
+
+
+def _statement(text: str) -> str | None:
+    """What the last two lines state to be the answer: a heading and what is below it, or a sentence."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return stated_answer("\n".join(lines[-2:]), _STATED)
+
+
+def given_answer(conclusion: str) -> str | None:
+    """The answer that a completion gives: its last box, or else what it states to be the answer."""
+    box = last_box(conclusion)
+    return stated_answer(conclusion) if box is None else box
+
+
+def stated_answer(text: str, statement: re.Pattern[str] = _STATED_IN_ANY_LANGUAGE) -> str | None:
+    """
+    What follows the last "The answer is", "Final answer:", a heading that says so, GSM8K's `####`, or stands between
+    `<answer>` and `</answer>`; up to the end of the sentence. `None` where there is nothing of the kind.
+    """
+    tagged = _tagged_answer(text)
+    if tagged:
+        return tagged
+    end = max((match.end() for match in statement.finditer(text)), default=None)
+    return _gsm8k_answer(text) if end is None else _content(text, end)
+
+
+def _tagged_answer(text: str) -> str | None:
+    return next(filter(None, reversed(_TAGGED.findall(text))), None)
+
+
+def _gsm8k_answer(text: str) -> str | None:
+    lines = list(_GSM8K_ANSWER.finditer(text))
+    if not lines:
+        return None
+    answer = lines[-1][1].strip()
+    number = answer.strip("*_").removeprefix("$").strip()
+    is_number = re.fullmatch(r"[-+]?[\d.,]*\d\.?", number) is not None
+    if not is_number and (
+        text[lines[-1].end() :].strip() or re.search(r"(?i)\b(?:solution|answer|explanation|step)\W*$", answer)
+    ):
+        return None  # a heading
+    if _GROUPED_NUMBER.fullmatch(number):
+        return number.replace(",", "")
+    stated = _STATED.search(answer)
+    return (answer[stated.end() :].strip() if stated else number) or None
+
+
+def _content(text: str, start: int) -> str | None:
+    content = _MANNER.sub("", text[start : start + 1000].lstrip(" \t\n*_:#"), count=1).lstrip(" \t*_")
+    formula = _FORMULA.match(content)
+    end = formula.end() if formula else 0
+    stop = _SENTENCE_END.search(content, end)
+    rest = content[end : stop.start() if stop else None]
+    if formula is None:
+        answer = rest
+    # With one more number or formula in the sentence it is not clear which one is meant.
+    elif re.search(r"[\d$\\]|\b(?:or|and|not)\b", rest):
+        answer = content[: end + len(rest)]
+    else:
+        answer = formula[2]
+    # A box in it is one that was cut off.
+    return None if re.search(_BOX, answer) else answer.strip(" \t\n*_") or None
 
 
 def last_box(text: str) -> str | None:
@@ -170,106 +309,3 @@ def _fixed_template(template: str) -> str | None:
     doubled_before, doubled_after = (text.replace("{", "{{").replace("}", "}}") for text in (before, after))
     candidates = (before + placeholder + after, doubled_before + placeholder + doubled_after)
     return next((candidate for candidate in candidates if _template_problem(candidate) is None), None)
-
-
-def verify_answer(completion: str, answer: str | None, think_end: str | None = "</think>") -> bool | None:
-    r"""
-    Whether a completion's answer is the given one.
-
-    The answer is the completion's last `\boxed{…}`, compared as text and then by math-verify; without a box, what
-    math-verify finds in phrases such as "the final answer is $5$". In the main thread math-verify gives up after some
-    seconds; in others it has no time limit.
-
-    Args:
-        completion: generated text. Empty text is wrong.
-        answer: as `extract_answer` returns it. Where math-verify cannot read it, only the same text is right.
-        think_end: what follows the last such marker is judged; the whole text where there is none, or for `None`.
-
-    Returns:
-        The verdict; `None` where there is no answer.
-    """
-    if answer is None:
-        return None
-    conclusion = completion.rpartition(think_end)[2] if think_end else completion
-    box = last_box(conclusion)
-    if box is None:
-        # math-verify looks for the same word before an unboxed formula, but long junk stalls it.
-        return "answer" in conclusion.lower() and _equivalent(conclusion, answer)
-    if box == answer:
-        return True
-    return _nesting(box) <= _MAX_NESTING and _equivalent(rf"\boxed{{{box}}}", answer)
-
-
-def _nesting(text: str) -> int:
-    return max(itertools.accumulate((char in "{[(") - (char in "}])") for char in text), default=0)
-
-
-# A small model gives the same few answers over and over, at a millisecond or more each.
-@functools.lru_cache(maxsize=1024)
-def _equivalent(text: str, answer: str) -> bool:
-    # TRL's reward takes several boxes in one text for a set of answers: it is given one only.
-    return trl_accuracy_reward([[{"role": "assistant", "content": text}]], [rf"\boxed{{{answer}}}"]) == [1.0]
-
-
-def accuracy_reward(
-    completions: list[str] | list[list[dict]],
-    solution: list[str | int | float | None],
-    think_end: str | None = "</think>",
-    **kwargs,
-) -> list[float | None]:
-    r"""
-    Reward function for TRL trainers: 1.0 where the completion's answer is the ground truth, else 0.0.
-
-    Unlike `trl.rewards.accuracy_reward`, which it calls for the comparison, it takes plain text as well as
-    conversational completions, every form of ground truth that `extract_answer` reads, and judges the last box alone.
-
-    Args:
-        completions: texts, or lists of messages of which the last one is judged.
-        solution: ground truths, one per completion.
-        think_end: see `verify_answer`.
-        **kwargs: the trainer's other columns, unused.
-
-    Returns:
-        One reward per completion; `None` (not counted by TRL) where there is no ground truth.
-    """
-    verdicts = [
-        verify_answer(_final_text(completion), extract_answer(gold), think_end)
-        for completion, gold in zip(completions, solution, strict=True)
-    ]
-    return [None if verdict is None else float(verdict) for verdict in verdicts]
-
-
-def _final_text(completion: str | list[dict]) -> str:
-    if isinstance(completion, str):
-        return completion
-    # A rollout may end in a tool's output, which is not the policy's answer, or in a call of one, without content.
-    if not completion or completion[-1].get("role", "assistant") != "assistant":
-        return ""
-    return completion[-1].get("content") or ""
-
-
-def make_accuracy_reward(answer_column: str = "solution", think_end: str | None = "</think>") -> "_AccuracyReward":
-    """
-    `accuracy_reward` for a ground truth in another column, or for another end-of-thinking marker.
-
-    Returns:
-        A reward function that TRL logs as "accuracy_reward". It raises a `ValueError` where the column is missing.
-    """
-    return _AccuracyReward(answer_column, think_end)
-
-
-@dataclass(frozen=True)
-class _AccuracyReward:
-    # A class and not a closure: it can be pickled, which trainers with a rollout process of their own need.
-    answer_column: str
-    think_end: str | None
-
-    __name__ = "accuracy_reward"
-
-    def __call__(self, completions: list[str] | list[list[dict]], **columns) -> list[float | None]:
-        if self.answer_column not in columns:
-            raise ValueError(
-                f"answer_column={self.answer_column!r} is not among the columns given to the reward function, "
-                f"{sorted(columns)}: name the column with the ground truth."
-            )
-        return accuracy_reward(completions, columns[self.answer_column], self.think_end)

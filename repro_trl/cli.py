@@ -4,27 +4,55 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-# Subcommand: (module with `add_arguments(parser)` and `run(arguments) -> exit status`, one line of help).
+from .command_line import USAGE, run_command
+
+# Subcommand: (module with `add_arguments(parser)` and `run(arguments) -> exit status`, one line of help). These
+# modules load no model library, so that help comes at once; `run` imports what does the work.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "eval": ("repro_trl.evaluation.command", "Evaluate a checkpoint on the paper's benchmarks."),
-    "report": ("repro_trl.reporting.command", "Compare training runs: a table, curves, flags, several seeds per arm."),
-    "inspect": ("repro_trl.viewing.inspect_command", "Show which steps of a thought helped, in one HTML file."),
-    "score": ("repro_trl.viewing.score_command", "Add RePro's scores to a jsonl file of completions."),
+    "eval": ("repro_trl.evaluation.arguments", "Evaluate a checkpoint on the paper's benchmarks."),
+    "report": (
+        "repro_trl.reporting.arguments",
+        "Compare training runs: tables, curves, flags, several seeds an arm.",
+    ),
+    "inspect": ("repro_trl.viewing.inspect_arguments", "Show which steps of a thought helped, in one HTML file."),
+    "score": ("repro_trl.viewing.score_arguments", "Add RePro's scores to a file of completions."),
 }
+
+# Subcommands that train, with one line of help. What their arguments are is known to dataclasses of other libraries.
+TRAINING_COMMANDS: dict[str, str] = {
+    "grpo": "Train with GRPO and RePro.",
+    "ppo": "Train with PPO and RePro.",
+    "reinforce-pp": "Train with REINFORCE++ and RePro.",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence, as all other errors of a command; argparse would print the whole usage before it."""
+        self.exit(USAGE, f"{self.prog}: {message}. `{self.prog} --help` lists what can be given.\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the subcommand that `argv` (default: the command line) names and return its exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = argparse.ArgumentParser(prog="repro-trl", description="RePro process rewards, outside a training script.")
+    if argv and argv[0] in TRAINING_COMMANDS:
+        from .training.command import run
+
+        return run_command(argv[0], lambda: run(argv[0], argv[1:]))
+    parser = _Parser(prog="repro-trl", description="RePro process rewards: train, and see what came of it.")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in TRAINING_COMMANDS.items():
+        subparsers.add_parser(name, help=summary)
     for name, (module_name, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
-        # Models and plots take seconds to import: only what was asked for is.
         if name in argv[:1]:
             module = importlib.import_module(module_name)
             module.add_arguments(subparser)
             subparser.set_defaults(run=module.run)
-    arguments = parser.parse_args(argv)
-    return arguments.run(arguments)
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as stop:  # after help, or a sentence on what is wrong
+        return stop.code
+    return run_command(arguments.command, lambda: arguments.run(arguments))

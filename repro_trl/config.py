@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
+import numbers
 import re
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from .answers import DEFAULT_ANSWER_TEMPLATE, validate_answer_template
+from .validation import check_choice, check_integer, check_number, check_text
 
-# A backslash followed by "n", not the start of a LaTeX command such as "\neq": what a shell leaves of '\n\n'.
-_ESCAPED_NEWLINE = re.compile(r"\\n(?![A-Za-z])")
+AUTO_PREFIX = "auto"
+"""Value of `repro_answer_prefix` that lets the trainer find out where the policy gives its answer."""
 
 
 @dataclass
@@ -35,11 +37,12 @@ class ReproConfigMixin:
             "small values slightly better."
         },
     )
-    repro_top_k: int = field(
+    # On the command line a text, for "all"; an integer or None once validated.
+    repro_top_k: int | str | None = field(
         default=10,
         metadata={
-            "help": "Number of segment starts kept per completion: those with the highest entropy. A number beyond "
-            "those of any completion keeps all."
+            "help": "Number of segment starts kept per completion: those with the highest entropy. `all` (or `None`; "
+            "`null` in YAML) keeps every one."
         },
     )
     repro_delimiter: str = field(
@@ -53,11 +56,12 @@ class ReproConfigMixin:
             "completion has no such marker and is thinking to its end."
         },
     )
-    repro_answer_column: str = field(
-        default="solution",
+    repro_answer_column: str | None = field(
+        default=None,
         metadata={
             "help": "Dataset column with the ground truth: a bare answer, a worked solution whose last `\\boxed{}` is "
-            "the answer, or GSM8K's `#### N`. Not read when the trainer is given an `answer_fn`."
+            "the answer, or GSM8K's `#### N`. A dot leads into a nested column: `reward_model.ground_truth`. `None`: "
+            "found by its name. Not read when the trainer is given an `answer_fn`."
         },
     )
     repro_answer_template: str = field(
@@ -72,7 +76,15 @@ class ReproConfigMixin:
         metadata={
             "help": "Text placed between the partial thought and the answer, given but not scored, for example "
             "`</think>` between two blank lines. At the last boundary of a completion that has written the "
-            "`repro_think_end` marker itself, the prefix is cut after the marker."
+            "`repro_think_end` marker itself, the prefix is cut after the marker. `auto`: the trainer finds out where "
+            "this policy gives its answer."
+        },
+    )
+    repro_prefix_candidates: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Texts that `repro_answer_prefix='auto'` tries besides its own list and what the policy writes "
+            "before its answers."
         },
     )
     repro_ema_weight: float | None = field(
@@ -136,45 +148,49 @@ class ReproConfigMixin:
 
     def validate_repro_settings(self) -> None:
         """Raise a `ValueError` for the first RePro setting whose value cannot work."""
-        if not (math.isfinite(self.repro_alpha) and self.repro_alpha >= 0):
-            raise ValueError(f"repro_alpha={self.repro_alpha!r}: give a number >= 0 (0 turns the process reward off).")
-        if not 0 <= self.repro_stability_weight <= 1:
-            raise ValueError(f"repro_stability_weight={self.repro_stability_weight!r}: give a number in [0, 1].")
-        if isinstance(self.repro_top_k, bool) or not isinstance(self.repro_top_k, int) or self.repro_top_k < 1:
-            raise ValueError(f"repro_top_k={self.repro_top_k!r}: give an integer >= 1.")
-        if (
-            isinstance(self.repro_trace_steps, bool)
-            or not isinstance(self.repro_trace_steps, int)
-            or self.repro_trace_steps < 0
-        ):
-            raise ValueError(f"repro_trace_steps={self.repro_trace_steps!r}: give an integer >= 0 (0: no traces).")
-        if self.repro_ema_weight is not None and not 0 < self.repro_ema_weight <= 1:
-            raise ValueError(f"repro_ema_weight={self.repro_ema_weight!r}: give a number in (0, 1], or None.")
+        check_number(self, "repro_alpha", lambda x: 0 <= x < math.inf, "a number >= 0 (0: no process reward)")
+        check_number(self, "repro_stability_weight", lambda x: 0 <= x <= 1, "a number in [0, 1]")
+        check_number(self, "repro_ema_weight", lambda x: 0 < x <= 1, "a number in (0, 1]", "no smoothing")
+        check_integer(self, "repro_trace_steps", 0, " (0: no traces)")
+        self.repro_top_k = self._read_top_k()
         for name in ("repro_scale", "repro_baseline_score", "repro_center", "repro_credit", "repro_method"):
-            self._validate_choice(name)
+            self._check_choice(name)
         if self.repro_center == "index" and self.repro_scale == "none":
             raise ValueError(
                 "repro_center='index' with repro_scale='none': rewards that are not normalised are not centred. Set "
                 "repro_scale to 'group' or 'batch'."
             )
+        check_text(self, "repro_delimiter", 'a text, such as "\\n\\n"')
+        check_text(self, "repro_think_end", "the text that ends the thinking region", "no such marker")
+        check_text(self, "repro_answer_column", "the name of a dataset column", "the one found by its name")
+        check_text(self, "repro_answer_template", "a template with {answer}")
+        check_text(self, "repro_answer_prefix", "a text, or an empty one for no prefix")
         if not self.repro_delimiter:
             raise ValueError(f'repro_delimiter={self.repro_delimiter!r}: give a non-empty text, such as "\\n\\n".')
-        for name in ("repro_delimiter", "repro_answer_prefix"):
-            if _ESCAPED_NEWLINE.search(getattr(self, name)):
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} holds a backslash and an 'n' where a line break is meant. In "
-                    "YAML use double quotes, in a shell $'\\n\\n'."
-                )
-        if not self.repro_answer_column:
-            raise ValueError(f"repro_answer_column={self.repro_answer_column!r}: give the name of a dataset column.")
+        if self.repro_answer_column is not None and not self.repro_answer_column.strip():
+            raise ValueError(
+                f"repro_answer_column={self.repro_answer_column!r}: give the name of a dataset column, or leave the "
+                "setting out: the column is then found by its name."
+            )
         validate_answer_template(self.repro_answer_template)
         self.repro_think_end = self.repro_think_end or None
 
-    def _validate_choice(self, name: str) -> None:
+    def _read_top_k(self) -> int | None:
+        value = self.repro_top_k
+        if value is None or (isinstance(value, str) and value.strip().lower() == "all"):
+            return None
+        if isinstance(value, str) and re.fullmatch(r"\s*\d+\s*", value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+            raise ValueError(
+                f"repro_top_k={self.repro_top_k!r}: give an integer >= 1, or 'all' to keep every segment start (None "
+                "in Python, null in YAML)."
+            )
+        return int(value)
+
+    def _check_choice(self, name: str) -> None:
         # Dataclass fields of a class are looked up by name, so that the choices stand in one place.
-        choices = next(f for f in dataclasses.fields(self) if f.name == name).metadata["choices"]
-        if getattr(self, name) not in choices:
-            raise ValueError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(map(repr, choices))}.")
+        check_choice(self, name, next(f for f in dataclasses.fields(self) if f.name == name).metadata["choices"])
 
     @classmethod
     def from_trl(cls, config: Any) -> Self:

@@ -33,7 +33,7 @@ def completion_text(completion: Any, think_end: str | None = "</think>") -> str:
         return completion
     parts = []
     for message in completion:
-        if message.get("role") != "assistant":
+        if message is None or message.get("role") != "assistant":
             continue
         content = message.get("content")
         thought = message.get("reasoning_content") or message.get("thinking")
@@ -41,6 +41,6 @@ def completion_text(completion: Any, think_end: str | None = "</think>") -> str:
             parts.append(f"{thought}{think_end or ''}")
         if isinstance(content, str):
             parts.append(content)
-        elif content is not None:  # a list of parts, of which the text counts
-            parts.append("".join(part.get("text") or "" for part in content))
+        elif isinstance(content, list):  # of parts, of which the text counts
+            parts.append("".join(part.get("text") or "" for part in content if isinstance(part, dict)))
     return "".join(parts)

@@ -58,9 +58,43 @@ def read_backtrack_phrases(path: str | Path) -> dict[str, list[str]]:
     return phrases
 
 
+THINK_ENDS: dict[str, str] = {
+    "</think>": "DeepSeek-R1, Qwen3, QwQ, GLM-4.5, SmolLM3, most others",
+    "[/THINK]": "Magistral, Ministral Reasoning",
+    "◁/think▷": "Kimi-VL-Thinking",
+    "<|end_of_thought|>": "Sky-T1, OpenThinker",
+    "<|channel|>final<|message|>": "gpt-oss, whose answer is the channel `final`",
+    "</reasoning>": "TRL's and open-r1's reward examples",
+    "</thinking>": "prompted models",
+    "</thought>": "prompted models",
+    "</seed:think>": "Seed-OSS",
+    "<|END_THINKING|>": "Command A Reasoning",
+}
+"""Texts that end the thought in families of models, for `repro_think_end`."""
+
+
+def split_thought(completion: str, think_end: str | None = "</think>") -> tuple[str, str]:
+    """
+    The thought, and what is judged as the answer.
+
+    The first marker decides, as it does for boundaries (METHOD §2) and in the reasoning parsers of inference engines:
+    what follows it is addressed to the reader, whatever it says. Without a marker the whole completion is both.
+    """
+    thought, marker, conclusion = completion.partition(think_end) if think_end else (completion, "", "")
+    return thought, conclusion if marker else completion
+
+
 def thinking_text(completion: str, think_end: str | None = "</think>") -> str:
     """The part of a completion before the end-of-thinking marker, or all of it."""
-    return completion.split(think_end, 1)[0] if think_end else completion
+    return split_thought(completion, think_end)[0]
+
+
+def other_think_end(texts: Iterable[str], think_end: str | None) -> str | None:
+    """A known marker that these completions have, where none of them has `think_end`; None where all is well."""
+    texts = list(texts)
+    if think_end is None or any(think_end in text for text in texts):
+        return None
+    return next((marker for marker in THINK_ENDS if any(marker in text for text in texts)), None)
 
 
 def count_backtracks_by_kind(

@@ -18,12 +18,13 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .answers import last_box, verify_answer
+from .answers import given_answer
 from .config import ReproConfigMixin
 from .method.score import ScoredRollouts
 from .method.segments import find_segment_starts
 from .method.token_text import read_tokens
-from .thinking import count_backtracks
+from .thinking import count_backtracks, split_thought
+from .verifier import verify_answer
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Trace:
         tokens: (L,) text of each token; together they are the completion. A character that is spread over several
             tokens belongs to the last of them.
         answer: the ground truth.
-        given_answer: content of the completion's last box.
+        given_answer: content of the completion's last box, or the answer that it states without one.
         correct: whether the completion's answer is the ground truth; `None` without one.
         thinking_tokens: tokens up to and with the end-of-thinking marker.
         backtracks: segments of the thought that turn back (`repro_trl.thinking`).
@@ -187,7 +188,6 @@ def make_trace(
     """
     tokens = token_texts(tokenizer, completion_ids)
     completion = "".join(tokens)
-    conclusion = completion.rpartition(settings.repro_think_end)[2] if settings.repro_think_end else completion
     _, thinking_tokens = find_segment_starts(
         tokenizer, completion_ids, settings.repro_delimiter, settings.repro_think_end
     )
@@ -205,7 +205,7 @@ def make_trace(
     return Trace(
         tokens=tokens,
         answer=answer,
-        given_answer=last_box(conclusion),
+        given_answer=given_answer(split_thought(completion, settings.repro_think_end)[1]),
         correct=verify_answer(completion, answer, settings.repro_think_end),
         thinking_tokens=thinking_tokens,
         backtracks=count_backtracks(completion, settings.repro_delimiter, settings.repro_think_end),
@@ -267,12 +267,6 @@ def read_traces(path: str | os.PathLike) -> Iterator[Trace]:
                 raise ValueError(f"{path}, line {number}: {error}") from error
 
 
-def is_trace_file(path: str | os.PathLike) -> bool:
-    """Whether the first line of a file is a trace, as far as its keys tell."""
-    with open(path, "rb") as file:
-        line = next((line for line in file if line.strip()), b"")
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
+def is_trace(record: Any) -> bool:
+    """Whether what was read from a file is a trace, as far as its keys tell."""
     return isinstance(record, dict) and {"tokens", "boundaries", "objective"} <= record.keys()

@@ -21,9 +21,16 @@ def launch_arguments(monkeypatch, config, *more):
 
 
 def test_there_is_a_config_for_every_backend():
-    assert {"cpu", "single_gpu", "multi_gpu", "fsdp2", "deepspeed_zero1", "deepspeed_zero2", "deepspeed_zero3"} <= {
-        config.stem for config in CONFIGS
-    }
+    assert {
+        "cpu",
+        "multi_cpu",
+        "single_gpu",
+        "multi_gpu",
+        "fsdp2",
+        "deepspeed_zero1",
+        "deepspeed_zero2",
+        "deepspeed_zero3",
+    } <= {config.stem for config in CONFIGS}
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
@@ -35,10 +42,10 @@ def test_config_is_what_its_name_says(monkeypatch, config):
     arguments = launch_arguments(monkeypatch, config, *(node_arguments if nodes > 1 else []))
 
     assert arguments.num_machines == nodes
-    assert arguments.num_processes == (8 * nodes if several else 1)
+    assert arguments.num_processes == (2 if name == "multi_cpu" else 8 * nodes if several else 1)
     assert arguments.use_cpu == (name == "cpu")
-    assert arguments.mixed_precision == ("no" if name == "cpu" else "bf16")
-    assert arguments.multi_gpu == name.endswith("multi_gpu")
+    assert arguments.mixed_precision == ("no" if name.endswith("cpu") else "bf16")
+    assert arguments.multi_gpu == name.endswith(("multi_gpu", "multi_cpu"))
     assert arguments.use_deepspeed == ("deepspeed" in name)
     assert arguments.use_fsdp == ("fsdp" in name)
 

@@ -1,24 +1,26 @@
-"""Ground truth to answer text, templates, verdicts; on real data where it is present."""
+"""Ground truth to answer text, stated answers, templates; on real data where it is present."""
 
 import json
 import math
-import pickle
 import re
-import threading
+import subprocess
+import sys
 import time
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
-from trl.rewards import accuracy_reward as trl_accuracy_reward
+import torch
 
 from repro_trl.answers import (
     DEFAULT_ANSWER_TEMPLATE,
-    accuracy_reward,
     answer_text,
     extract_answer,
-    make_accuracy_reward,
+    given_answer,
+    stated_answer,
     validate_answer_template,
-    verify_answer,
 )
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -127,10 +129,166 @@ def test_gsm8k_answers(solution: str, answer: str):
     assert extract_answer(solution) == answer
 
 
-@pytest.mark.parametrize("solution", [True, ["5"], {"answer": 5}, b"5"])
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        ("#### Solution\nWe add 2 and 3.", "#### Solution\nWe add 2 and 3"),
+        ("#### Solution\nWe add.\n#### Answer\n5", "5"),
+        ("#### Step 1\nWe add.\n#### 5", "5"),
+        ("We add.\n#### Solution", "We add.\n#### Solution"),
+        ("#### **5**", "5"),
+        ("#### 5.", "5"),
+        ("#### $1,450.", "1,450"),
+        ("#### yes", "yes"),
+        ("#### Answer: 5", "5"),
+        ('["3"]', "3"),
+        ("['3']", "3"),
+        ("[3]", "3"),
+        (r'["\\frac{1}{2}"]', r"\frac{1}{2}"),
+        (r'["\frac{1}{2}"]', r"\frac{1}{2}"),
+        ("['3', '4']", "3, 4"),
+        ('["$3$"]', "3"),
+        ("['None']", None),
+        ("[1, 2]", "[1, 2]"),
+        ("[x]", "[x]"),
+        ("5.", "5"),
+        (r"\frac{1}{2}.", r"\frac{1}{2}"),
+        ("No solution.", "No solution"),
+        ("1, 2, …", "1, 2, …"),
+        ("1, 2, ...", "1, 2, ..."),
+        ("**5**", "5"),
+        ("__5__", "5"),
+        ("**$5$**", "5"),
+        ("$**5**$", "5"),
+        ("<answer>5</answer>", "5"),
+        ("<think>hm</think><answer> 5 </answer>", "5"),
+        ("<answer>4</answer> no <answer>5</answer>", "5"),
+        ("Answer: 5", "5"),
+        ("answer: 5", "5"),
+        ("**Answer:** 5", "5"),
+        ("Final Answer: 5.", "5"),
+        ("The answer is 5.", "5"),
+        ("The final answer is $5$.", "5"),
+        ("We add 2 and 3.\nThe answer is 5.", "5"),
+        ("The answer is not obvious.\nWe add 2 and 3.", "The answer is not obvious.\nWe add 2 and 3"),
+        ("１２", "12"),
+        ("３．５", "3.5"),
+        ("－５", "-5"),
+        ("共１２个", "共１２个"),
+    ],
+)
+def test_forms_of_ground_truths(solution: str, answer: str | None):
+    assert extract_answer(solution) == answer
+
+
+@pytest.mark.parametrize(
+    "solution",
+    [
+        "nan",
+        "NaN",
+        "None",
+        "none",
+        "null",
+        "N/A",
+        "n/a",
+        "NA",
+        "notfound",
+        "not found",
+        "None.",
+        "**None**",
+        "#### None",
+    ],
+)
+def test_texts_that_say_that_there_is_no_answer(solution: str):
+    assert extract_answer(solution) is None
+
+
+@pytest.mark.parametrize(
+    ("solution", "answer"),
+    [
+        (0, "0"),
+        (np.int64(5), "5"),
+        (np.float64(0.5), "0.5"),
+        (np.float32(0.1), "0.1"),
+        (np.float64("nan"), None),
+        (np.str_("5"), "5"),
+        (np.array(5), "5"),
+        (np.array(["5"], dtype=object), "5"),
+        (torch.tensor(5), "5"),
+        (torch.tensor(0.1), "0.1"),
+        (torch.tensor([3, 4]), "3, 4"),
+        (Decimal("5.50"), "5.50"),
+        (Decimal("5.00"), "5"),
+        (Decimal("NaN"), None),
+        (Fraction(1, 2), "1/2"),
+        (["5"], "5"),
+        ([3, 4], "3, 4"),
+        ((r"\boxed{5}",), "5"),
+        ([None, "5"], "5"),
+        ([], None),
+        (["nan"], None),
+    ],
+)
+def test_values_of_other_types(solution: object, answer: str | None):
+    assert extract_answer(solution) == answer
+
+
+@pytest.mark.parametrize("solution", [True, np.bool_(True), {"answer": 5}, b"5", [True], [{"answer": 5}]])
 def test_other_types_are_refused(solution: object):
-    with pytest.raises(ValueError, match="text, a number or None"):
+    with pytest.raises(ValueError, match="text, a number, a list of these or None"):
         extract_answer(solution)
+
+
+def test_a_dict_is_refused_with_its_keys():
+    with pytest.raises(ValueError, match=r"dict with the keys \['ground_truth', 'style'\].*name the entry"):
+        extract_answer({"style": "rule", "ground_truth": "5"})
+
+
+def test_reading_ground_truths_loads_neither_trainers_nor_math_verify():
+    code = (
+        "import importlib.util, sys\n"
+        "spec = importlib.util.spec_from_file_location('answers', 'repro_trl/answers.py')\n"
+        "module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "assert module.extract_answer('#### 1,450') == '1450'\n"
+        "assert not {'torch', 'trl', 'transformers', 'math_verify', 'sympy', 'numpy'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+# Stated answers
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is 73.", "73"),
+        ("The answer is $5$ because $x > 3$.", "5"),
+        ("The answer is $5$ or $6$.", "$5$ or $6$"),
+        ("The answer is 3.5 km.", "3.5 km"),
+        ("The answer to this question is: 5", "5"),
+        ("The answer should be 5.", "5"),
+        ("The final answer, after all steps, is $5$.", "5"),
+        ("**Final Answer**\n\\[\n5\n\\]", "5"),
+        ("## Answer\n\n5\n", "5"),
+        ("Answer: 4\nAnswer: 5", "5"),
+        ("The answer isn't 5.", None),
+        ("I do not know the answer. There are 5.", None),
+        ("What is the answer? 5 is prime.", None),
+        ("5", None),
+        ("x = 5", None),
+        ("", None),
+        ("答案是 5。", "5"),
+        ("Respuesta: 5", "5"),
+    ],
+)
+def test_stated_answers(text: str, answer: str | None):
+    assert stated_answer(text) == answer
+
+
+def test_a_box_goes_before_a_stated_answer():
+    assert given_answer(r"\boxed{5}. The answer is 6.") == "5"
+    assert given_answer(r"The answer is \boxed{6") is None
 
 
 @pytest.mark.parametrize(
@@ -142,12 +300,19 @@ def test_other_types_are_refused(solution: object):
         "\\boxed" * 20000,
         "\\boxed " + " " * 10**5,
         "#### " * 20000,
+        "answer " * 20000,
+        "answer is " * 20000,
+        "<answer>" * 20000,
+        "**" * 50000,
+        "['" + "\\" * 10**5,
+        '["' + 'a", "' * 20000,
         *(char * 10**5 for char in "{}$#\\\n"),
     ],
 )
 def test_long_junk_is_read_in_linear_time(text: str):
     start = time.perf_counter()
     extract_answer(text)
+    given_answer(text)
     assert time.perf_counter() - start < 2
 
 
@@ -248,143 +413,3 @@ def test_template_with_a_slip(template: str, fixed: str):
 def test_template_without_one_plain_placeholder(template: str):
     with pytest.raises(ValueError, match="repro_answer_template"):
         validate_answer_template(template)
-
-
-# Verdicts
-
-
-@pytest.mark.parametrize(
-    ("completion", "answer", "verdict"),
-    [
-        (r"\boxed{5}", "5", True),
-        (r"\boxed{6}", "5", False),
-        (r"\boxed{0.5}", r"\frac{1}{2}", True),
-        (r"\boxed{10000}", r"10{,}000", True),
-        (r"\boxed{x=5}", "5", True),
-        (r"\boxed{A}", "B", False),
-        (r"first \boxed{3}, no: \boxed{5}", "5", True),
-        (r"\boxed{5}, no: \boxed{3}", "5", False),
-        (r"\boxed{5} or \boxed{3", "5", True),
-        ("The final answer is $5$.", "5", True),
-        ("The final answer is $6$.", "5", False),
-        ("5", "5", False),
-        (r"\boxed{5", "5", False),
-        (r"\boxed{}", "5", False),
-        ("", "5", False),
-        ("<think> hm", "5", False),
-        (r"🦉 \boxed{五}", "五", True),
-        (r"\boxed{5}", None, None),
-        # after the marker only
-        (r"\boxed{5} </think> \boxed{6}", "5", False),
-        (r"\boxed{6} </think> \boxed{5}", "5", True),
-        (r"\boxed{5} </think> so it is", "5", False),
-        (r"\boxed{5} </think> </think>", "5", False),
-        (r"\boxed{5} and never </thinking>", "5", True),
-    ],
-)
-def test_verify_answer(completion: str, answer: str | None, verdict: bool | None):
-    assert verify_answer(completion, answer) is verdict
-
-
-def test_think_end_is_a_parameter():
-    assert verify_answer(r"\boxed{6} [end] \boxed{5}", "5", think_end="[end]") is True
-    assert verify_answer(r"\boxed{5} [end] nothing", "5", think_end="[end]") is False
-    assert verify_answer(r"\boxed{5} </think> nothing", "5", think_end=None) is True
-
-
-@pytest.mark.parametrize(
-    "junk",
-    [
-        "{" * 3000,
-        "\\boxed{" + "{" * 50 + "5" + "}" * 51,
-        "\\boxed{" + "(" * 5000 + "}",
-        "\\boxed{" * 5000,
-        "\\[" * 20000,
-        "answer " * 5000,
-        "\\boxed{" + "1+" * 200 + "}",
-        "\\boxed{\\frac{1}{0}}",
-        "\\boxed{\x00\ufffd\u202e}",
-    ],
-)
-def test_junk_completions_are_wrong_and_cheap(junk: str):
-    start = time.perf_counter()
-    assert verify_answer(junk, "5") is False
-    assert time.perf_counter() - start < 3
-
-
-@pytest.mark.parametrize("answer", ["{", "}{", "\\", "$", "\\frac{1}{", "\x00", "五", "(" * 200])
-def test_odd_ground_truth_matches_itself_only(answer: str):
-    assert verify_answer(r"\boxed{5}", answer) is False
-    if extract_answer(rf"\boxed{{{answer}}}") == answer:
-        assert verify_answer(rf"\boxed{{{answer}}}", answer) is True
-
-
-# Reward function
-
-
-def test_accuracy_reward_forms():
-    texts = [r"\boxed{72}", r"\boxed{71}", "", r"\boxed{1450}", r"\boxed{27}", r"\boxed{0}"]
-    solutions = ["so 72\n#### 72", r"so \boxed{72}", "72", "#### 1,450", 27.0, None]
-    expected = [1.0, 0.0, 0.0, 1.0, 1.0, None]
-    assert accuracy_reward(texts, solutions) == expected
-    conversations = [[{"role": "assistant", "content": text}] for text in texts]
-    assert accuracy_reward(completions=conversations, solution=solutions, prompts=None, other=[1] * 6) == expected
-
-
-def test_accuracy_reward_judges_the_last_message():
-    call = {"role": "assistant", "tool_calls": [{"type": "function"}]}
-    tool = {"role": "tool", "name": "calculator", "content": r"\boxed{5}"}
-    answer = {"role": "assistant", "content": r"\boxed{5}"}
-    completions = [[call, tool, answer], [call, tool], [call], [{"role": "assistant", "content": None}], []]
-    assert accuracy_reward(completions, ["5"] * 5) == [1.0, 0.0, 0.0, 0.0, 0.0]
-
-
-def test_accuracy_reward_needs_one_solution_each():
-    with pytest.raises(ValueError):
-        accuracy_reward(["a", "b"], ["5"])
-
-
-def test_make_accuracy_reward():
-    reward = pickle.loads(pickle.dumps(make_accuracy_reward("answer", think_end="[end]")))
-    assert reward.__name__ == "accuracy_reward"
-    completions = [r"\boxed{6} [end] \boxed{5}"]
-    assert reward(completions=completions, prompts=["?"], answer=["5"], solution=["6"]) == [1.0]
-    assert make_accuracy_reward()(completions=completions, solution=["6"]) == [0.0]
-    with pytest.raises(ValueError, match=r"answer_column='answer'.*\['solution'\]"):
-        reward(completions=completions, solution=["6"])
-
-
-def test_accuracy_reward_off_the_main_thread():
-    rewards = []
-    thread = threading.Thread(target=lambda: rewards.extend(accuracy_reward([r"\boxed{4/8}"], ["0.5"])))
-    thread.start()
-    thread.join()
-    assert rewards == [1.0]
-
-
-def test_agreement_with_recorded_verdicts():
-    rows = read("math_cot_100")
-    for column in ("solution", "answer"):
-        disagreements = []
-        for row in rows:
-            rewards = accuracy_reward(row["code"], [row[column]] * len(row["code"]))
-            pairs = enumerate(zip(rewards, row["score"], strict=True))
-            disagreements += [(row["idx"], i) for i, (reward, score) in pairs if reward != float(score)]
-        # The record takes 10000 for another number than 10{,}000.
-        assert disagreements == [(72, 7)]
-
-
-def test_agreement_with_trl():
-    rows = read("math_cot_100")
-    for row in rows[:30]:
-        conversations = [[{"role": "assistant", "content": code}] for code in row["code"]]
-        expected = trl_accuracy_reward(conversations, [row["solution"]] * len(conversations))
-        assert accuracy_reward(conversations, [row["solution"]] * len(conversations)) == expected
-
-
-def test_hundreds_of_verdicts_take_no_seconds():
-    completions = [rf"<think> …</think> \boxed{{{i % 10}}}" for i in range(5000)]
-    start = time.perf_counter()
-    # A second of math-verify is about a thousand comparisons; repeated ones are not made again.
-    assert sum(accuracy_reward(completions, ["7"] * 5000)) == 500
-    assert time.perf_counter() - start < 1

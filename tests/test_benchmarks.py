@@ -67,6 +67,14 @@ def test_steps_are_split_into_their_parts(monkeypatch):
     )
 
 
+def test_start_up_is_measured_against_a_bare_interpreter(monkeypatch):
+    import startup
+
+    monkeypatch.setattr(startup, "CASES", {"import repro_trl": ["-c", "import repro_trl"]})
+    (row,) = startup.measure_startup(repeats=1)
+    assert row["case"] == "import repro_trl" and min(row["seconds"].values()) > 0 and row["ratios"]
+
+
 def test_moved_ratios_are_named():
     from check import moved_ratios
 

@@ -18,9 +18,10 @@ from tiny_runs import token_reward, trl_settings
 from trl import GRPOConfig
 
 import repro_trl
-from repro_trl import ReproConfigMixin, ReproGRPOConfig, ReproPPOConfig, ReproPPOTrainer
+from repro_trl import ReproConfigMixin, ReproPPOConfig, ReproPPOTrainer
 from repro_trl.demo import task
 from repro_trl.reporting.completions import completions_files, read_completions
+from repro_trl.training.command import read_request
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -147,7 +148,8 @@ def test_bash_blocks_run(page, tmp_path):
     programs.mkdir()
     for name, line in {
         "accelerate": f'shift; exec "{sys.executable}" "$@" {SMALL_SCRIPT}',
-        "repro-trl": f'exec "{sys.executable}" -m repro_trl "$@"',
+        "repro-trl": f'case "$1" in grpo|ppo|reinforce-pp) set -- "$@" {SMALL_SCRIPT};; esac\n'
+        f'exec "{sys.executable}" -m repro_trl "$@"',
     }.items():
         (programs / name).write_text(f"#!/usr/bin/env bash\n{line}\n")
         (programs / name).chmod(0o755)
@@ -166,13 +168,13 @@ def test_bash_blocks_run(page, tmp_path):
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language in ("yaml", "json")], ids=lambda b: b.text[:30])
-def test_data_blocks_are_read(block):
+def test_data_blocks_are_read(block, tmp_path):
     if block.language == "json":
         assert json.loads(block.text)
     else:
-        settings = yaml.safe_load(block.text)
-        fields = {field.name for field in dataclasses.fields(ReproGRPOConfig)}
-        assert settings and settings.keys() <= fields
+        file = tmp_path / "run.yaml"
+        file.write_text(block.text)
+        assert read_request("grpo", ["--config", str(file)]).config == yaml.safe_load(block.text)
 
 
 # ------------------------------------------------------------------------------------------------ what the docs list

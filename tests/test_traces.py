@@ -7,7 +7,7 @@ from tiny_tokenizers import TOKENIZERS, byte_level_tokenizer
 
 from repro_trl.method.process_reward import magnitude_score, process_rewards, scores, stability_score
 from repro_trl.method.score import ScoredRollouts
-from repro_trl.traces import Trace, floats, is_trace_file, make_trace, read_traces, token_texts, write_traces
+from repro_trl.traces import Trace, floats, is_trace, make_trace, read_traces, token_texts, write_traces
 
 
 class Settings:
@@ -80,10 +80,8 @@ def test_files_give_back_what_was_written(tmp_path, trace):
     write_traces(path, [trace])
     write_traces(path, [hostile], append=True)
     assert list(read_traces(path)) == [trace, hostile]
-    assert is_trace_file(path)
-    other = tmp_path / "rows.jsonl"
-    other.write_text('{"prompt": "a", "completion": "b"}\n')
-    assert not is_trace_file(other)
+    assert is_trace(json.loads(path.read_text().splitlines()[0]))
+    assert not is_trace({"prompt": "a", "completion": "b"}) and not is_trace([1])
 
 
 @pytest.mark.parametrize(

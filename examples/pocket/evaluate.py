@@ -8,7 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from repro_trl.demo.task import DELIMITER, THINK_END, accuracy_reward
 from repro_trl.evaluation import Sampling, task_from_rows
-from repro_trl.evaluation.sampling import TransformersSampler, sample_units, work_units
+from repro_trl.evaluation.sampling import sample_units, work_units
+from repro_trl.generation import TransformersSampler
 from repro_trl.thinking import count_backtracks, thinking_text
 
 

@@ -8,5 +8,8 @@ MODEL_DIR = Path(__file__).parent / "model"
 PROBLEMS_FILE = Path(__file__).parent / "problems.jsonl"
 """Held-out problems of its task, one JSON object a line: `prompt`, a list of messages, and `solution`."""
 
+CONFIG_DIR = Path(__file__).parent / "configs"
+"""The YAML files with which the training commands train this model, one for each algorithm."""
+
 ANSWER_PREFIX = "</think>\n\n"
 """The `repro_answer_prefix` with which the model is asked where it is used to answering."""

@@ -1,9 +1,29 @@
 """Evaluation of checkpoints on the paper's benchmarks: `repro-trl eval`, and during training."""
 
-from .callback import EvaluationCallback
-from .figures import Comparison, Figures, compare, compute_figures
-from .sampling import Sampling
-from .tasks import HUB_TASKS, Task, TaskError, load_task, task_from_rows
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ..sampling import Sampling
+    from .callback import EvaluationCallback
+    from .figures import Comparison, Figures, compare, compute_figures
+    from .tasks import HUB_TASKS, Task, TaskError, load_task, task_from_rows
+
+# Module of each public name.
+_MODULES = {
+    "HUB_TASKS": "tasks",
+    "Comparison": "figures",
+    "EvaluationCallback": "callback",
+    "Figures": "figures",
+    "Sampling": "..sampling",
+    "Task": "tasks",
+    "TaskError": "tasks",
+    "compare": "figures",
+    "compute_figures": "figures",
+    "load_task": "tasks",
+    "task_from_rows": "tasks",
+}
 
 __all__ = [
     "HUB_TASKS",
@@ -18,3 +38,5 @@ __all__ = [
     "load_task",
     "task_from_rows",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

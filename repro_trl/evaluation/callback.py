@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import Trainer, TrainerCallback
 from trl.models.utils import unwrap_model_for_generation
 
+from ..generation import TransformersSampler
+from ..sampling import Sampling
 from .figures import Figures, as_json, compute_figures
 from .records import Record, join
-from .sampling import Sampling, TransformersSampler, sample_units, work_units
+from .sampling import sample_units, work_units
 from .sandbox import usable_isolation
 from .tasks import Task, load_task
+from .team import Team
 from .verify import Verifier
 
 
@@ -37,6 +41,7 @@ class EvaluationCallback(TrainerCallback):
     Raises:
         TaskError: a task cannot be loaded.
         SandboxError: there are programs to run, and no sandbox works here.
+        ValueError: `num_samples` is below 1.
     """
 
     def __init__(
@@ -51,10 +56,18 @@ class EvaluationCallback(TrainerCallback):
         self.trainer = trainer
         self.sampling = sampling or Sampling()
         self.num_samples, self.verify_workers = num_samples, verify_workers
-        with trainer.accelerator.main_process_first():
-            self.tasks = [load_task(task, data_dir) if isinstance(task, str) else task for task in tasks]
-        if not all(task.votes for task in self.tasks):
-            usable_isolation()  # rather now than in the middle of the training
+        if num_samples is not None and num_samples < 1:
+            raise ValueError(f"num_samples={num_samples}: give 1 or more.")
+        self._team = Team(PartialState())
+        loaded: list[Task] = []
+        for is_my_turn in (trainer.accelerator.is_main_process, not trainer.accelerator.is_main_process):
+            with self._team.together():  # one process downloads, the others read what it has stored
+                if is_my_turn:
+                    loaded = [load_task(task, data_dir) if isinstance(task, str) else task for task in tasks]
+        self.tasks = loaded
+        with self._team.together():
+            if not all(task.votes for task in self.tasks):
+                usable_isolation()  # rather now than in the middle of the training
 
     def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
         logs: dict[str, float] = {}
@@ -71,19 +84,19 @@ class EvaluationCallback(TrainerCallback):
         """Figures of the model as it is, the same on every process; every process has to call this."""
         trainer, accelerator = self.trainer, self.trainer.accelerator
         samples = self.num_samples or task.samples
-        units = work_units(task.problems, samples, self.sampling.batch_size)
+        processes, rank = accelerator.num_processes, accelerator.process_index
+        units = work_units(task.problems, samples, self.sampling.batch_size, processes)
         # Where the model is split over processes, all of them have to call it equally often: where units run out, the
         # last one is sampled again.
-        processes, rank = accelerator.num_processes, accelerator.process_index
         rounds = math.ceil(len(units) / processes)
         mine = [units[min(number * processes + rank, len(units) - 1)] for number in range(rounds)]
         with unwrap_model_for_generation(
             trainer.model_wrapped, accelerator, gather_deepspeed3_params=trainer.args.ds3_gather_for_generation
         ) as model:
-            sampler = TransformersSampler(model, trainer.processing_class)
+            sampler = TransformersSampler(model, trainer.processing_class, in_step=processes > 1)
             sampled = [sample for unit in sample_units(sampler, mine, self.sampling) for sample in unit]
         problems = {problem.id: problem for problem in task.problems}
-        with Verifier(self.verify_workers, think_end=self.sampling.think_end) as verifier:
+        with self._team.together(), Verifier(self.verify_workers, think_end=self.sampling.think_end) as verifier:
             verdicts = verifier.verify(problems, sampled)
             records = [join(sample, verdict) for sample, verdict in zip(sampled, verdicts, strict=True)]
         gathered: dict[tuple[str, int], Record] = {

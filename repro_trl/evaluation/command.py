@@ -1,10 +1,12 @@
 """`repro-trl eval`: the paper's table for a checkpoint of your own."""
 
 import argparse
+import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -14,232 +16,180 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from .figures import Comparison, Figures, as_json, compare
-from .records import Record, read_items, write_atomically
-from .run import evaluate_task, model_fingerprint, records_path
-from .sampling import Sampler, Sampling, default_backend, load_sampler
+from ..command_line import run_command
+from ..generation import Sampler, default_backend, load_sampler
+from ..jsonl import lock
+from ..models import check_dtype, model_files, resolve_revision
+from ..sampling import Backend, Sampling, VllmSettings, vllm_settings_from_arguments
+from .arguments import BATCH_SIZES
+from .results import Compared, report
+from .run import evaluate_task
 from .sandbox import SandboxError, usable_isolation
-from .tables import accuracy_cell, comparison_table, cost_table, difference_cell, paper_table
 from .tasks import HUB_TASKS, Task, TaskError, load_task
+from .team import FailedElsewhereError, Team
 from .verify import Verifier
-
-_BATCH_SIZES = {"transformers": 64, "vllm": 1024}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
-    defaults = Sampling()
-    parser.add_argument("--model", required=True, help="Name on the Hub, or folder.")
-    parser.add_argument("--model_revision", help="Branch, tag or commit of a model on the Hub.")
-    parser.add_argument(
-        "--tasks",
-        default=",".join(HUB_TASKS),
-        help="Separated by commas: %(default)s, or files of your own (json, jsonl, parquet, csv).",
-    )
-    parser.add_argument("--data_dir", help="Folder with local copies of the datasets: <task>.jsonl or <task>/*.jsonl.")
-    parser.add_argument(
-        "--revision",
-        action="append",
-        default=[],
-        metavar="TASK=COMMIT",
-        help="Commit of a task's dataset instead of the pinned one; may be given several times.",
-    )
-    parser.add_argument("--output_dir", help="For completions and results. Default: evaluations/<model>.")
-    parser.add_argument("--compare_to", metavar="OUTPUT_DIR", help="Earlier evaluation, compared problem by problem.")
-    parser.add_argument(
-        "--num_samples", type=int, help="Completions of each problem. Default: 16 for the small sets, 4 for others."
-    )
-    parser.add_argument(
-        "--temperature", type=float, default=defaults.temperature, help="Default: %(default)s; 0 is greedy."
-    )
-    parser.add_argument("--top_p", type=float, default=defaults.top_p, help="Default: %(default)s.")
-    parser.add_argument("--max_new_tokens", type=int, default=defaults.max_new_tokens, help="Default: %(default)s.")
-    parser.add_argument("--seed", type=int, default=defaults.seed, help="Default: %(default)s.")
-    parser.add_argument(
-        "--batch_size",
-        type=int,
-        help="Completions sampled together. Default: "
-        f"{_BATCH_SIZES['transformers']}, with vLLM {_BATCH_SIZES['vllm']}.",
-    )
-    parser.add_argument(
-        "--backend",
-        choices=["auto", "vllm", "transformers"],
-        default="auto",
-        help="auto: vLLM where it is installed and there is a GPU, else transformers.",
-    )
-    parser.add_argument("--dtype", default="auto", help="Of the weights. Default: as they were saved.")
-    parser.add_argument(
-        "--think_end",
-        default=defaults.think_end,
-        help="Text that ends the thought; empty: a completion is thought to its end. Default: %(default)s.",
-    )
-    parser.add_argument(
-        "--verify_seconds", type=float, default=10.0, help="For one comparison of answers. Default: %(default)s."
-    )
-    parser.add_argument(
-        "--verify_workers", type=int, help="Completions verified at one time. Default: the cores, shared by processes."
-    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate on every process; the main one writes and prints. Returns 1 if a task could not be evaluated."""
+    kept = "What was done is kept; the same command goes on from there."
+    return run_command("eval", lambda: _run(arguments), kept)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     # Without an accelerator a launcher's processes find each other only when told so. They wait for the slowest.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
     try:
-        return _run(arguments, state)
-    except ValueError as error:
-        if state.is_main_process:
-            print(f"repro-trl eval: {error}", file=sys.stderr)
-        return 2
+        return _evaluate(arguments, state)
+    except FailedElsewhereError as failure:
+        return failure.status
 
 
-def _run(arguments: argparse.Namespace, state: PartialState) -> int:
-    backend = default_backend() if arguments.backend == "auto" else arguments.backend
-    sampling = Sampling(
-        temperature=arguments.temperature,
-        top_p=arguments.top_p,
-        max_new_tokens=arguments.max_new_tokens,
-        seed=arguments.seed,
-        batch_size=_BATCH_SIZES[backend] if arguments.batch_size is None else arguments.batch_size,
-        think_end=arguments.think_end or None,
-    )
-    if arguments.num_samples is not None and arguments.num_samples < 1:
-        raise ValueError(f"num_samples={arguments.num_samples}: give 1 or more.")
-    if arguments.compare_to is not None and not Path(arguments.compare_to, "results.json").is_file():
-        raise ValueError(f"compare_to={arguments.compare_to!r} is no folder of an evaluation: it has no results.json.")
-    output_dir = Path(arguments.output_dir or Path("evaluations", arguments.model.strip("/").replace("/", "--")))
-    output_dir.mkdir(parents=True, exist_ok=True)
-    model_settings = {
-        "model": arguments.model,
-        "model_revision": arguments.model_revision,
-        "model_fingerprint": model_fingerprint(arguments.model),
-        "backend": backend,
-        "dtype": arguments.dtype,
-    }
-    tasks, errors = _load_tasks(arguments, state)
+def _evaluate(arguments: argparse.Namespace, state: PartialState) -> int:
+    with Team(state).together():
+        backend = default_backend() if arguments.backend == "auto" else arguments.backend
+        sampling = _sampling(arguments, backend)
+        vllm_settings = _vllm_settings(arguments, backend, state)
+        team = Team(state, vllm_settings.tensor_parallel_size)
+        earlier = None if arguments.compare_to is None else Compared(Path(arguments.compare_to))
+    tasks, errors = _load_tasks(arguments, team)
+    folder = arguments.model_name_or_path.strip("/").replace("/", "--")
+    output_dir = Path(arguments.output_dir or Path("evaluations", folder))
+    with team.together():
+        model_settings = _model_settings(arguments, backend, vllm_settings) if state.is_main_process else {}
+    model_settings = team.from_main(model_settings)
 
     @cache
     def sampler() -> Sampler:
-        try:
-            return load_sampler(
-                arguments.model, arguments.model_revision, backend, arguments.dtype, state.device, state.num_processes
-            )
-        except OSError as error:
-            raise ValueError(f"model={arguments.model!r} cannot be loaded: {error}") from error
+        return load_sampler(
+            arguments.model_name_or_path,
+            model_settings["model_commit"],
+            backend,
+            arguments.dtype,
+            state.device,
+            state.num_processes,
+            state.process_index,
+            vllm_settings,
+            arguments.trust_remote_code,
+            arguments.attn_implementation,
+        )
 
     workers = arguments.verify_workers
     if workers is None:
         workers = max(1, (os.cpu_count() or 1) // state.num_processes)
-    figures: dict[str, Figures] = {}
-    with Verifier(workers, arguments.verify_seconds, sampling.think_end) as verifier:
+    with ExitStack() as stack:
+        with team.together():
+            verifier = stack.enter_context(Verifier(workers, arguments.verify_seconds, sampling.think_end))
+            if state.is_main_process:
+                stack.enter_context(_only_run(output_dir))
         for task in tasks:
-            samples = arguments.num_samples or task.samples
-            figures[task.name] = evaluate_task(
-                task, samples, sampling, model_settings, sampler, verifier, output_dir, state
-            )
-    if state.is_main_process:
-        comparisons = _compare(arguments.compare_to, figures, output_dir, errors)
-        _report(arguments, model_settings, sampling, tasks, figures, comparisons, errors, output_dir)
+            samples = arguments.num_generations or task.samples
+            evaluate_task(task, samples, sampling, model_settings, sampler, verifier, output_dir, team)
+        with team.together():
+            if state.is_main_process:
+                names = [task.name for task in tasks]
+                report(output_dir, model_settings, sampling, names, errors, earlier)
+        errors = team.from_main(errors)  # of comparisons, too
     return 1 if errors else 0
 
 
-def _load_tasks(arguments: argparse.Namespace, state: PartialState) -> tuple[list[Task], dict[str, str]]:
-    """Tasks that every process can evaluate, and the errors of the others."""
-    names = [name.strip() for name in arguments.tasks.split(",") if name.strip()]
-    if not names:
-        raise ValueError(f"tasks={arguments.tasks!r} names none; give some of {', '.join(HUB_TASKS)}, or files.")
-    revisions = {}
-    for text in arguments.revision:
-        name, _, revision = text.partition("=")
-        if name not in names or not revision:
-            raise ValueError(f"revision={text!r}: give TASK=COMMIT for one of the tasks {names}.")
-        revisions[name] = revision
+def _sampling(arguments: argparse.Namespace, backend: Backend) -> Sampling:
+    check_dtype(arguments.dtype)
+    return Sampling(
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        max_new_tokens=arguments.max_completion_length,
+        seed=arguments.seed,
+        batch_size=BATCH_SIZES[backend] if arguments.batch_size is None else arguments.batch_size,
+        think_end=arguments.repro_think_end or None,
+    )
+
+
+def _vllm_settings(arguments: argparse.Namespace, backend: Backend, state: PartialState) -> VllmSettings:
+    settings = vllm_settings_from_arguments(arguments)
+    if backend == "vllm" or settings == VllmSettings():
+        return settings
+    if state.is_main_process:
+        print("repro-trl eval: the settings of vLLM are skipped: transformers samples.", file=sys.stderr)
+    return VllmSettings()
+
+
+def _model_settings(arguments: argparse.Namespace, backend: Backend, vllm_settings: VllmSettings) -> dict[str, Any]:
+    """What tells one model's completions from another's, beside `Sampling`."""
+    commit = resolve_revision(arguments.model_name_or_path, arguments.model_revision)
+    files = model_files(arguments.model_name_or_path, commit)
+    return {
+        "model": arguments.model_name_or_path,
+        "model_revision": arguments.model_revision,
+        "model_commit": commit,
+        "model_files": files,
+        "model_fingerprint": hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest(),
+        "backend": backend,
+        "dtype": arguments.dtype,
+        "attn_implementation": arguments.attn_implementation,
+        "vllm_max_model_length": vllm_settings.max_model_length,
+    }
+
+
+@contextmanager
+def _only_run(output_dir: Path) -> Iterator[None]:
+    """Makes the folder, and keeps other evaluations from it: one that runs already is waited for."""
+    path = output_dir / "work" / "lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        lock(file, output_dir, wait=True)
+        yield
+
+
+def _load_tasks(arguments: argparse.Namespace, team: Team) -> tuple[list[Task], dict[str, str]]:
+    """
+    Tasks that every process can evaluate, and the errors of the others.
+
+    Raises:
+        ValueError: there is no task that can be evaluated.
+    """
+    with team.together():
+        names, revisions = _task_names(arguments)
     tasks: list[Task] = []
     errors: dict[str, str] = {}
-    with state.main_process_first():  # it downloads, the others read what it has stored
+    with team.state.main_process_first():  # it downloads, the others read what it has stored
         for name in names:
             try:
                 task = load_task(name, arguments.data_dir, revisions.get(name))
                 if not task.votes:
                     usable_isolation()  # programs are not even asked for where they cannot be run
                 tasks.append(task)
-            except (TaskError, SandboxError) as error:
+            except (TaskError, SandboxError, OSError) as error:
                 errors[name] = str(error)
     # Nobody may begin a task that others do not have.
     for other in gather_object([errors]):
         errors |= other
     kept = [task for task in tasks if not any(_is_task(name, task) for name in errors)]
     taken = [task.name for task in kept]
-    if len(set(taken)) < len(taken):
-        raise ValueError(f"tasks={arguments.tasks!r}: the tasks need different names, got {taken}.")
-    if state.is_main_process:
+    with team.together():
+        if len(set(taken)) < len(taken):
+            raise ValueError(f"tasks={arguments.tasks!r}: the tasks need different names, got {taken}.")
+        if not kept:
+            raise ValueError("no task can be evaluated, and nothing is written. " + " ".join(errors.values()))
+    if team.state.is_main_process:
         for error in errors.values():
             print(f"repro-trl eval: {error}", file=sys.stderr)
     return kept, errors
 
 
+def _task_names(arguments: argparse.Namespace) -> tuple[list[str], dict[str, str]]:
+    """The tasks that are asked for, each once, and the revisions of their datasets."""
+    names = list(dict.fromkeys(name.strip() for name in arguments.tasks.split(",") if name.strip()))
+    if not names:
+        raise ValueError(f"tasks={arguments.tasks!r} names none; give some of {', '.join(HUB_TASKS)}, or files.")
+    revisions = {}
+    for text in arguments.dataset_revision:
+        name, _, revision = text.partition("=")
+        if name not in names or not revision:
+            raise ValueError(f"--dataset_revision {text!r}: give TASK=COMMIT for one of the tasks {names}.")
+        revisions[name] = revision
+    return names, revisions
+
+
 def _is_task(name: str, task: Task) -> bool:
     return task.name == (name if name in HUB_TASKS else Path(name).stem)
-
-
-def _compare(
-    folder: str | None, figures: Mapping[str, Figures], output_dir: Path, errors: dict[str, str]
-) -> dict[str, Comparison]:
-    comparisons = {}
-    for task in figures if folder is not None else ():
-        path = records_path(Path(folder), task)
-        if not path.is_file():
-            errors[f"compare_to {task}"] = f"compare_to={folder!r} has no {path.name}."
-            continue
-        try:
-            comparisons[task] = compare(read_items(path, Record), read_items(records_path(output_dir, task), Record))
-        except ValueError as error:
-            errors[f"compare_to {task}"] = f"compare_to={folder!r}, {task}: {error}"
-    return comparisons
-
-
-def _report(
-    arguments: argparse.Namespace,
-    model_settings: dict[str, Any],
-    sampling: Sampling,
-    tasks: list[Task],
-    figures: dict[str, Figures],
-    comparisons: dict[str, Comparison],
-    errors: dict[str, str],
-    output_dir: Path,
-) -> None:
-    results: dict[str, Any] = {
-        **model_settings,
-        "sampling": vars(sampling),
-        "tasks": {
-            task.name: {"source": task.source, **as_json(figures[task.name])} for task in tasks if task.name in figures
-        },
-        "errors": errors,
-    }
-    rows = {arguments.model: {task: accuracy_cell(row) for task, row in figures.items()}}
-    if arguments.compare_to is not None:
-        earlier = json.loads(Path(arguments.compare_to, "results.json").read_text(encoding="utf-8"))
-        label = earlier["model"] if earlier["model"] != arguments.model else f"{earlier['model']} (compared to)"
-        cells = {task: _cell_of(row) for task, row in earlier["tasks"].items() if task in figures}
-        difference = {task: difference_cell(row) for task, row in comparisons.items()}
-        rows = {label: cells, **rows, "difference": difference}
-        results["compared_to"] = {
-            "model": earlier["model"],
-            "tasks": {task: as_json(comparison) for task, comparison in comparisons.items()},
-        }
-    write_atomically(output_dir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    for style in ("markdown", "terminal"):
-        tables = [paper_table(rows, style), cost_table(figures, style)]
-        if comparisons:
-            tables.append(comparison_table(comparisons, style))
-        notes = [f"Not evaluated: {error}" for error in errors.values()]
-        text = "\n\n".join([*(tables if figures else []), *notes]) + "\n"
-        if style == "markdown":
-            write_atomically(output_dir / "results.md", text)
-        else:
-            print("\n" + text + f"\nCompletions and results are in {output_dir}")
-
-
-def _cell_of(row: dict[str, Any]) -> str:
-    error = row["standard_error"]
-    return f"{100 * row['accuracy']:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")

@@ -6,7 +6,19 @@ import selectors
 import signal
 import subprocess
 import time
+from decimal import Decimal
 from typing import Any
+
+_SHORT = 4000  # digits that Python's own limit, of 4300 or more, allows
+
+
+def read_json(text: str | bytes) -> Any:
+    """`json.loads` for integers of any length: Python's limit on digits is meant for `int` of a text."""
+    return json.loads(text, parse_int=_whole_number)
+
+
+def _whole_number(digits: str) -> int:
+    return int(digits) if len(digits) <= _SHORT else int(Decimal(digits))
 
 
 class NoAnswer(RuntimeError):
@@ -50,19 +62,19 @@ class LineProcess:
             NoAnswer: the process ended.
         """
         try:
-            return json.loads(self._exchange(json.dumps(message).encode() + b"\n", time.monotonic() + seconds))
+            return read_json(self._exchange(json.dumps(message).encode() + b"\n", time.monotonic() + seconds))
         except TimeLimit:
             self.kill()
             raise
-        except (NoAnswer, OSError, ValueError) as error:
+        except (NoAnswer, OSError, ValueError, RecursionError) as error:
             self.kill()
             raise NoAnswer(f"{error} (exit code {self._process.returncode})") from error
 
     def answer(self, seconds: float) -> dict[str, Any]:
         """Wait for a line that is no answer to a message, such as a greeting. Raises what `ask` does."""
         try:
-            return json.loads(self._exchange(b"", time.monotonic() + seconds))
-        except (NoAnswer, OSError, ValueError) as error:
+            return read_json(self._exchange(b"", time.monotonic() + seconds))
+        except (NoAnswer, OSError, ValueError, RecursionError) as error:
             self.kill()
             raise NoAnswer(f"{error} (exit code {self._process.returncode})") from error
 

@@ -11,7 +11,6 @@ import resource
 import signal
 import sys
 import threading
-import types
 from pathlib import Path
 
 _MEMORY = 4 << 30  # bytes of address space
@@ -25,14 +24,9 @@ def serve() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # A tower of powers can ask for more memory than there is before its time is over.
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    # The packages themselves import the trainers, which takes many seconds; two of their modules are needed.
-    folder = Path(__file__).parent
-    for name, path in (("repro_trl", folder.parent), ("repro_trl.evaluation", folder)):
-        package = types.ModuleType(name)
-        package.__path__ = [str(path)]
-        sys.modules[name] = package
-    from repro_trl.answers import verify_answer
+    sys.path[0] = str(Path(__file__).parents[2])  # where the package lies, not the folder of this script
     from repro_trl.evaluation.completions import math_vote
+    from repro_trl.verifier import verify_answer
 
     verify_answer(r"\boxed{0.5}", r"\frac{1}{2}", None)  # the first comparison takes a second
     print(json.dumps({"outcome": "ready"}), file=answers, flush=True)

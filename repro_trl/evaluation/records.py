@@ -7,14 +7,14 @@ samples, into one file that does not show how often or by how many processes it 
 """
 
 import dataclasses
-import fcntl
 import json
-import os
-import sys
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+from ..jsonl import JsonlWriter, as_line, read_object, read_whole_lines, write_atomically
 
 T = TypeVar("T", "Sample", "Verdict", "Record")
 
@@ -59,6 +59,7 @@ class Verdict:
             out of time, or broke); for programs also how they failed, such as "error", "time limit" or "memory limit".
         vote: the answer in the form in which samples are compared; `None` where there is none.
         detail: one line on a failure.
+        seconds: of a "timeout", the limit that it exceeded.
     """
 
     problem: str
@@ -66,6 +67,12 @@ class Verdict:
     outcome: str
     vote: str | None = None
     detail: str = ""
+    seconds: float | int | None = None
+
+    @property
+    def seconds_given(self) -> float:
+        """The limit within which this verdict holds: any for one that was reached in time."""
+        return (self.seconds or 0.0) if self.outcome == "timeout" else math.inf
 
 
 @dataclass(frozen=True)
@@ -86,55 +93,23 @@ def join(sample: Sample, verdict: Verdict) -> Record:
     return Record(**dataclasses.asdict(sample), outcome=verdict.outcome, vote=verdict.vote, detail=verdict.detail)
 
 
-class Part:
+def part(folder: Path, kind: str, process: int) -> JsonlWriter:
     """
-    The lines of one kind and one process: `work/<task>/<kind>-<process>.jsonl`. A context manager, in which no other
-    process writes them: one that was left behind when its launcher was killed is waited for.
+    Writes the lines of one kind and one process, `work/<task>/<kind>-<process>.jsonl`. A process that was left behind
+    when its launcher was killed is waited for.
     """
-
-    def __init__(self, folder: Path, kind: str, process: int) -> None:
-        self.path = folder / f"{kind}-{process}.jsonl"
-
-    def __enter__(self) -> "Part":
-        self._file = self.path.open("ab+")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"{self.path}: another process still writes here; waiting for it to end.", file=sys.stderr)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
-
-    def append(self, items: Iterable[Sample | Verdict]) -> None:
-        """Write lines that are on disk when this returns; a line that was cut off before is removed first."""
-        self._file.truncate(_whole_lines(self._file))
-        self._file.write("".join(_line(item) for item in items).encode())
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    return JsonlWriter(folder / f"{kind}-{process}.jsonl", wait=True)
 
 
-def _whole_lines(file: Any) -> int:
-    """Bytes up to and with the last line break."""
-    end = file.seek(0, os.SEEK_END)
-    while end > 0:
-        start = max(0, end - 65536)
-        file.seek(start)
-        position = file.read(end - start).rfind(b"\n")
-        if position >= 0:
-            return start + position + 1
-        end = start
-    return 0
-
-
-def _line(item: Any) -> str:
-    return json.dumps(dataclasses.asdict(item), ensure_ascii=False) + "\n"
+def item_line(item: Sample | Verdict | Record) -> bytes:
+    """An item as a line of its file."""
+    return as_line(dataclasses.asdict(item))
 
 
 def read_parts(folder: Path, kind: str, item_type: type[T]) -> dict[Key, T]:
     """
-    What all processes wrote, of every earlier run too. Of an item that was written twice the first is taken.
+    What all processes wrote, of every earlier run too. Of a completion that was written twice the first is taken; of
+    verdicts one that did not time out, or else that with the longest limit.
 
     Raises:
         ValueError: a whole line that is none of ours, with its file.
@@ -142,7 +117,9 @@ def read_parts(folder: Path, kind: str, item_type: type[T]) -> dict[Key, T]:
     items: dict[Key, T] = {}
     for path in sorted(folder.glob(f"{kind}-*.jsonl")):
         for item in read_items(path, item_type):
-            items.setdefault((item.problem, item.sample), item)
+            key = item.problem, item.sample
+            if key not in items or (isinstance(item, Verdict) and item.seconds_given > items[key].seconds_given):
+                items[key] = item
     return items
 
 
@@ -154,49 +131,94 @@ def read_items(path: Path, item_type: type[T]) -> Iterator[T]:
         ValueError: a whole line that is none of ours, with its file and number.
     """
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
+        for number, line in enumerate(read_whole_lines(file), start=1):
             try:
-                yield item_type(**json.loads(line))
-            except (ValueError, TypeError) as error:
+                item = item_type(**json.loads(line))
+                for field in dataclasses.fields(item_type):
+                    if not isinstance(getattr(item, field.name), field.type):
+                        raise TypeError(f"{field.name} is {getattr(item, field.name)!r}")
+            except (ValueError, TypeError, RecursionError) as error:
                 raise ValueError(
                     f"{path}, line {number} was not written by this program ({error}): remove the file to do its work "
                     "again, or choose another output_dir."
                 ) from error
+            yield item
 
 
 def write_records(path: Path, records: Iterable[Record]) -> None:
     """Write the final file whole or not at all."""
-    write_atomically(path, "".join(_line(record) for record in records))
+    write_atomically(path, b"".join(map(item_line, records)).decode())
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+def read_settings(path: Path) -> dict[str, Any]:
+    """
+    The settings of an evaluation's task.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    return read_object(path, f"Remove {path.parent} to do its work again, or choose another output_dir.")
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
     """
-    Write the settings of a run, or hold them against those of the run that is to be continued.
+    Write the settings of a run, or hold them against those of the run that is to be continued. Where nothing was
+    sampled yet, as by a run that failed while it loaded the model, they are replaced.
 
     Raises:
         ValueError: they differ, with the names of those that do.
     """
-    # As they will be read back: tuples become lists.
-    settings = json.loads(json.dumps(settings))
-    if not path.exists():
+    settings = _as_read(settings)
+    if not path.exists() or not has_samples(path.parent):
         write_atomically(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
         return
-    earlier = json.loads(path.read_text(encoding="utf-8"))
-    different = sorted(name for name in earlier.keys() | settings.keys() if earlier.get(name) != settings.get(name))
-    if different:
-        changes = ", ".join(f"{name}: {earlier.get(name)!r} then, {settings.get(name)!r} now" for name in different)
+    changes = _changes(read_settings(path), settings, settings.keys())
+    if changes:
         raise ValueError(
             f"{path.parent} holds an evaluation with other settings ({changes}). Choose another output_dir, or give "
             "the same settings to go on with it."
         )
+
+
+def check_neighbours(work: Path, settings: dict[str, Any], names: Iterable[str]) -> None:
+    """
+    Hold settings against those of every task in the folder `work` that has completions, for the folder's results are
+    those of one model, sampled in one way.
+
+    Raises:
+        ValueError: a task was evaluated with another value of one of `names`.
+    """
+    names = set(names)
+    for path in sorted(work.glob("*/settings.json")):
+        if has_samples(path.parent):
+            changes = _changes(read_settings(path), _as_read(settings), names)
+            if changes:
+                raise ValueError(
+                    f"{work.parent} holds an evaluation of {path.parent.name} with other settings ({changes}). Choose "
+                    "another output_dir, or give the same settings."
+                )
+
+
+def has_samples(folder: Path) -> bool:
+    """Whether a task's folder holds a completion, or the beginning of one."""
+    return any(path.stat().st_size > 0 for path in folder.glob("samples-*.jsonl"))
+
+
+def _as_read(settings: dict[str, Any]) -> dict[str, Any]:
+    """As they will be read back: tuples become lists."""
+    return json.loads(json.dumps(settings))
+
+
+def _changes(earlier: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> str:
+    """What differs, in words; empty if nothing does."""
+    changes = []
+    for name in sorted(names):
+        before, after = earlier.get(name), now.get(name)
+        if before == after:
+            continue
+        if isinstance(before, dict) and isinstance(after, dict):
+            parts = sorted(part for part in before.keys() | after.keys() if before.get(part) != after.get(part))
+            changes.append(f"{name}: {', '.join(parts)} changed")
+        else:
+            changes.append(f"{name}: {before!r} then, {after!r} now")
+    return ", ".join(changes)

@@ -9,11 +9,14 @@ import random
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from datasets import Dataset
 
 from ..answers import extract_answer
+from ..row_files import as_text
+from .line_process import read_json
 
 MATH_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 CHOICE_INSTRUCTION = "Please reason step by step, and put the letter of your answer within \\boxed{}."
@@ -25,6 +28,9 @@ ANSWER_COLUMNS = ("answer", "solution")
 """Columns of a local file that may hold the ground truth, the first there is."""
 
 LETTERS = "ABCD"
+
+Rows = Dataset | list[dict[str, Any]]
+"""From the Hub, or from files or memory, where values stay what they are: a dataset's columns have one type each."""
 
 _MBPP_SECONDS = 10.0
 _LIVECODEBENCH_SECONDS = 6.0  # the limit of LiveCodeBench's own runner
@@ -125,21 +131,28 @@ class Problem:
     target: MathTarget | ChoiceTarget | ProgramTarget
 
 
+def column_names(dataset: Rows) -> list[str]:
+    """Of all rows."""
+    if isinstance(dataset, Dataset):
+        return dataset.column_names
+    return list(dict.fromkeys(name for row in dataset for name in row))
+
+
 def math_problems(
     problem_column: str, answer_column: str, id_column: str | None = None
-) -> Callable[[Dataset], Iterable[Problem]]:
+) -> Callable[[Rows], Iterable[Problem]]:
     """Rows with a problem and its answer. Without an id column, rows are numbered from 0."""
 
-    def to_problems(dataset: Dataset) -> Iterable[Problem]:
+    def to_problems(dataset: Rows) -> Iterable[Problem]:
         for index, row in enumerate(dataset):
             yield _math_problem(
-                str(index if id_column is None else row[id_column]), row[problem_column], row[answer_column]
+                str(index if id_column is None else row[id_column]), row.get(problem_column), row.get(answer_column)
             )
 
     return to_problems
 
 
-def own_problems(dataset: Dataset) -> Iterable[Problem]:
+def own_problems(dataset: Rows) -> Iterable[Problem]:
     """
     Rows of a local file; they are numbered from 0. A prompt that is a list of messages is taken as it is; to text the
     instruction to box the answer is added.
@@ -147,7 +160,7 @@ def own_problems(dataset: Dataset) -> Iterable[Problem]:
     Raises:
         ValueError: a column is missing, or a row has no answer.
     """
-    columns = dataset.column_names
+    columns = column_names(dataset)
     problem_column = next((name for name in PROMPT_COLUMNS if name in columns), None)
     answer_column = next((name for name in ANSWER_COLUMNS if name in columns), None)
     if problem_column is None or answer_column is None:
@@ -157,7 +170,13 @@ def own_problems(dataset: Dataset) -> Iterable[Problem]:
     return math_problems(problem_column, answer_column)(dataset)
 
 
-def _math_problem(id: str, problem: str | list[dict[str, str]], answer: str | int | float | None) -> Problem:
+def _math_problem(id: str, problem: Any, answer: Any) -> Problem:
+    if not isinstance(problem, list):
+        problem = as_text(problem)
+    if not problem:
+        raise ValueError(f"problem {id!r} has no text.")
+    if isinstance(answer, (int, Decimal)) and not isinstance(answer, bool):
+        answer = as_text(answer)  # with all its digits
     bare = extract_answer(answer)
     if bare is None:
         raise ValueError(f"problem {id!r} has no answer: {answer!r}.")
@@ -168,13 +187,13 @@ def _user(*paragraphs: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": "\n\n".join(paragraph.strip() for paragraph in paragraphs)}]
 
 
-def gpqa_problems(dataset: Dataset) -> Iterable[Problem]:
+def gpqa_problems(dataset: Rows) -> Iterable[Problem]:
     """GPQA rows, their options in an order that depends on the record alone."""
     for row in dataset:
         options = [row["Correct Answer"], *(row[f"Incorrect Answer {number}"] for number in (1, 2, 3))]
         order = list(range(len(options)))
         random.Random(hashlib.sha256(row["Record ID"].encode()).digest()).shuffle(order)
-        lines = "\n".join(f"{letter}) {options[i].strip()}" for letter, i in zip(LETTERS, order, strict=True))
+        lines = "\n".join(f"{letter}) {as_text(options[i]).strip()}" for letter, i in zip(LETTERS, order, strict=True))
         yield Problem(
             row["Record ID"],
             _user(row["Question"], lines, CHOICE_INSTRUCTION),
@@ -182,7 +201,7 @@ def gpqa_problems(dataset: Dataset) -> Iterable[Problem]:
         )
 
 
-def mbpp_problems(dataset: Dataset) -> Iterable[Problem]:
+def mbpp_problems(dataset: Rows) -> Iterable[Problem]:
     """Rows of sanitized MBPP. The prompt shows the tests, as the benchmark does: they fix the function's name."""
     for row in dataset:
         imports, tests = list(row["test_imports"]), list(row["test_list"])
@@ -200,9 +219,10 @@ def mbpp_problems(dataset: Dataset) -> Iterable[Problem]:
         )
 
 
-def livecodebench_problems(dataset: Dataset) -> Iterable[Problem]:
+def livecodebench_problems(dataset: Rows) -> Iterable[Problem]:
     """Rows of LiveCodeBench's code generation, without their tests, which are read from the dataset when needed."""
-    texts = dataset.select_columns(["question_id", "question_content", "starter_code"])
+    columns = ["question_id", "question_content", "starter_code"]
+    texts = dataset.select_columns(columns) if isinstance(dataset, Dataset) else dataset
     for index, row in enumerate(texts):
         if row["starter_code"]:
             task = (
@@ -240,8 +260,8 @@ def _livecodebench_test(case: dict[str, str], function: str | None) -> Test:
         return InputTest(case["input"], case["output"])
     if case["testtype"] != "functional" or function is None:
         raise ValueError(f"testtype {case['testtype']!r} with the function {function!r} is unknown.")
-    arguments = tuple(json.loads(line) for line in case["input"].split("\n"))
-    return CallTest(function, arguments, json.loads(case["output"]))
+    arguments = tuple(read_json(line) for line in case["input"].split("\n"))
+    return CallTest(function, arguments, read_json(case["output"]))
 
 
 def _private_tests(text: str) -> list[dict[str, str]]:

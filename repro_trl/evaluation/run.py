@@ -1,20 +1,34 @@
-"""One evaluation from task to figures: sample, verify, merge; on any number of processes, from where it stopped."""
+"""One evaluation from task to completions with verdicts, on any number of processes, from where it stopped."""
 
-import hashlib
+import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from tqdm import tqdm
 
-from .figures import Figures, compute_figures
-from .records import Key, Part, Record, Sample, Verdict, check_settings, join, read_items, read_parts, write_records
-from .sampling import Sampler, Sampling, sample_units, work_units
+from ..command_line import FailedWork
+from ..generation import Sampler
+from ..sampling import Sampling
+from .line_process import NoAnswer
+from .records import (
+    Record,
+    Sample,
+    Verdict,
+    check_neighbours,
+    check_settings,
+    item_line,
+    join,
+    part,
+    read_parts,
+    write_records,
+)
+from .sampling import sample_units, work_units
+from .sandbox import SandboxError
 from .tasks import Task
+from .team import Team
 from .verify import Verifier
 
 _VERDICTS_AT_A_TIME = 256
@@ -28,8 +42,8 @@ def evaluate_task(
     load_sampler: Callable[[], Sampler],
     verifier: Verifier,
     output_dir: Path,
-    state: PartialState,
-) -> Figures:
+    team: Team,
+) -> None:
     """
     Evaluate one task, on every process; what an earlier run has done is not done again.
 
@@ -38,35 +52,33 @@ def evaluate_task(
         samples: completions of each problem.
         sampling: how they are drawn.
         model_settings: what tells the model from others, held against an earlier run's.
-        load_sampler: called when there is something to sample.
+        load_sampler: called on all processes, or on none when everything is sampled.
         verifier: of the completions.
         output_dir: gets `<task>.jsonl`, all completions with their verdicts.
-        state: of the processes.
-
-    Returns:
-        The task's figures, on every process.
+        team: the processes.
 
     Raises:
         ValueError: the folder holds an evaluation with other settings.
+        FailedWork: verification cannot go on.
     """
-    folder = output_dir / "work" / task.name
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = {**model_settings, "samples": samples, **asdict(sampling), "source": task.source}
-    if state.is_main_process:
-        check_settings(folder / "settings.json", settings)
-    state.wait_for_everyone()
+    folder = work_folder(output_dir, task.name)
+    shared = {**model_settings, **dataclasses.asdict(sampling)}
+    settings = {**shared, "samples": samples, "source": task.source, "votes": task.votes}
+    with team.together():
+        if team.state.is_main_process:
+            check_neighbours(folder.parent, shared, shared)
+            folder.mkdir(parents=True, exist_ok=True)
+            check_settings(folder / "settings.json", settings)
+    _sample(task, samples, sampling, load_sampler, folder, team)
+    _verify(task, samples, verifier, folder, team)
+    with team.together():
+        if team.state.is_main_process:
+            write_records(records_path(output_dir, task.name), _merged(task, samples, folder))
 
-    units = work_units(task.problems, samples, sampling.batch_size)[state.process_index :: state.num_processes]
-    mine = {(problem.id, sample) for unit in units for problem, sample in unit}
-    _sample(units, mine, sampling, load_sampler, folder, state, task.name)
-    _verify(task, mine, verifier, folder, state)
-    state.wait_for_everyone()
 
-    path = records_path(output_dir, task.name)
-    if state.is_main_process:
-        write_records(path, _merged(task, samples, folder))
-    state.wait_for_everyone()
-    return compute_figures(read_items(path, Record), task.votes)
+def work_folder(output_dir: Path, task_name: str) -> Path:
+    """What processes have written of a task, and with which settings."""
+    return output_dir / "work" / task_name
 
 
 def records_path(output_dir: Path, task_name: str) -> Path:
@@ -75,40 +87,71 @@ def records_path(output_dir: Path, task_name: str) -> Path:
 
 
 def _sample(
-    units: list,
-    mine: set[Key],
+    task: Task,
+    samples: int,
     sampling: Sampling,
     load_sampler: Callable[[], Sampler],
     folder: Path,
-    state: PartialState,
-    name: str,
+    team: Team,
 ) -> None:
-    with Part(folder, "samples", state.process_index) as part:
-        done = read_parts(folder, "samples", Sample).keys() & mine
-        if done == mine:
+    units = work_units(task.problems, samples, sampling.batch_size, team.workers)
+    with ExitStack() as stack:
+        with team.together():
+            writer = stack.enter_context(part(folder, "samples", team.worker)) if team.writes else None
+        # All parts are locked: one process reads them for all, and so all go one way from here.
+        with team.together():
+            done = read_parts(folder, "samples", Sample).keys() if team.state.is_main_process else set()
+        done = team.from_main(frozenset(done))
+        pending = [unit for unit in units if any((problem.id, sample) not in done for problem, sample in unit)]
+        if not pending:
             return
-        with _progress(f"{name}: sampling", len(mine), len(done), state) as bar:
-            for batch in sample_units(load_sampler(), units, sampling, frozenset(done)):
-                part.append(sample for sample in batch if (sample.problem, sample.sample) not in done)
-                bar.update(sum((sample.problem, sample.sample) not in done for sample in batch))
+        sampler = load_sampler()
+        mine = pending[team.worker :: team.workers]
+        total = sum(map(len, mine))
+        # Processes that share a model need each other while they sample; of these a launcher ends the ones that wait.
+        with team.together() if team.size == 1 else nullcontext():
+            with _progress(f"{task.name}: sampling", total, team) as bar:
+                for batch in sample_units(sampler, mine, sampling):
+                    if writer is not None:
+                        new = [sample for sample in batch if (sample.problem, sample.sample) not in done]
+                        writer.append(map(item_line, new))
+                    bar.update(len(batch))
+    team.state.wait_for_everyone()
 
 
-def _verify(task: Task, mine: set[Key], verifier: Verifier, folder: Path, state: PartialState) -> None:
+def _verify(task: Task, samples: int, verifier: Verifier, folder: Path, team: Team) -> None:
     problems = {problem.id: problem for problem in task.problems}
-    with Part(folder, "verdicts", state.process_index) as part:
-        done = read_parts(folder, "verdicts", Verdict).keys() & mine
-        completions = read_parts(folder, "samples", Sample)
-        samples = [sample for key, sample in completions.items() if key in mine and key not in done]
-        if not samples:
-            return
-        with _progress(f"{task.name}: verifying", len(mine), len(done), state) as bar:
-            for verdicts in _batched(verifier.verify(problems, samples), _VERDICTS_AT_A_TIME):
-                part.append(verdicts)
-                bar.update(len(verdicts))
+    keys = [(problem.id, number) for problem in task.problems for number in range(samples)]
+    with ExitStack() as stack:
+        with team.together():
+            writer = stack.enter_context(part(folder, "verdicts", team.state.process_index))
+        with team.together():
+            verdicts = read_parts(folder, "verdicts", Verdict) if team.state.is_main_process else {}
+        # A verdict that was not reached in time is asked for again when there is more of it.
+        done = {key for key, verdict in verdicts.items() if verdict.seconds_given >= verifier.math_seconds}
+        pending = team.from_main([key for key in keys if key not in done])
+        with team.together():
+            mine = pending[team.state.process_index :: team.state.num_processes]
+            if not mine:
+                return
+            completions = read_parts(folder, "samples", Sample)
+            with _progress(f"{task.name}: verifying", len(mine), team) as bar:
+                for batch in _batched(_verdicts(verifier, problems, [completions[key] for key in mine])):
+                    writer.append(map(item_line, batch))
+                    bar.update(len(batch))
 
 
-def _batched(verdicts: Iterator[Verdict], size: int) -> Iterator[list[Verdict]]:
-    while batch := list(itertools.islice(verdicts, size)):
+def _verdicts(verifier: Verifier, problems: dict[str, Any], samples: list[Sample]) -> Iterator[Verdict]:
+    try:
+        for verdict in verifier.verify(problems, samples):
+            is_timeout = verdict.outcome == "timeout"
+            yield dataclasses.replace(verdict, seconds=verifier.math_seconds) if is_timeout else verdict
+    except (NoAnswer, SandboxError) as error:
+        raise FailedWork(f"completions can no longer be verified: {error}") from error
+
+
+def _batched(verdicts: Iterator[Verdict]) -> Iterator[list[Verdict]]:
+    while batch := list(itertools.islice(verdicts, _VERDICTS_AT_A_TIME)):
         yield batch
 
 
@@ -119,24 +162,6 @@ def _merged(task: Task, samples: int, folder: Path) -> Iterator[Record]:
             yield join(completions[problem.id, number], verdicts[problem.id, number])
 
 
-def _progress(description: str, total: int, done: int, state: PartialState) -> tqdm:
-    """The share of this process, with an estimate of what is left, on the main process."""
-    return tqdm(desc=description, total=total, initial=done, disable=not state.is_main_process)
-
-
-def model_fingerprint(model: str) -> str | None:
-    """
-    Tells the weights in a folder from others that may come to lie there: a digest of the sizes, beginnings and ends of
-    its files. `None` for a model on the Hub, which its revision names.
-    """
-    if not os.path.isdir(model):
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(Path(model).iterdir()):
-        if path.suffix in (".safetensors", ".bin", ".json"):
-            size = path.stat().st_size
-            with path.open("rb") as file:
-                digest.update(f"{path.name} {size}\n".encode() + file.read(1 << 20))
-                file.seek(max(0, size - (1 << 20)))
-                digest.update(file.read())
-    return digest.hexdigest()
+def _progress(description: str, total: int, team: Team) -> tqdm:
+    """What the main process has to do in this run, with an estimate of what is left."""
+    return tqdm(desc=description, total=total, disable=not team.state.is_main_process)

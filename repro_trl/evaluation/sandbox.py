@@ -12,14 +12,17 @@ In both, time, memory, processes, file size and output are limited, and whatever
 root, programs run as a user that owns nothing. docs/evaluation.md says what this does not protect against.
 """
 
+import base64
 import functools
 import os
+import pickle
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from .line_process import LineProcess, NoAnswer
+from .sandbox_values import decode
 
 Isolation = Literal["namespaces", "filters"]
 
@@ -44,7 +47,7 @@ class Limits:
     memory: int = 2 << 30
     processes: int = 32
     disk: int = 64 << 20
-    output: int = 4 << 20
+    output: int = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Run:
     Attributes:
         status: "ok", "error" (it raised, or ended early), "time limit", "memory limit" or "output limit".
         output: what it printed, up to the limit.
-        value: what the called function returned, as JSON has it.
+        value: what the called function returned; a tuple as a list, NumPy's numbers as Python's.
         detail: the exception, if any.
     """
 
@@ -125,11 +128,15 @@ class Sandbox:
             "seconds": seconds,
             "input": input,
             "function": function,
-            "arguments": arguments,
+            "arguments": base64.b64encode(pickle.dumps(arguments)).decode(),  # trusted, and integers of any length
             "code": code,
         }
         answer = self._ask(request, seconds + _GRACE)
-        return Run(answer["status"], answer["output"], answer.get("value"), answer["detail"])
+        try:
+            value = decode(answer.get("value"))
+        except (ValueError, RecursionError) as error:
+            return Run("error", answer["output"], None, f"the result cannot be read: {error}")
+        return Run(answer["status"], answer["output"], value, answer["detail"])
 
     def _ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
         try:

@@ -1,234 +1,38 @@
 """
 The inner side of the sandbox: run as a script by `sandbox.py`, with the standard library alone.
 
-It reads a first line with the program and its limits, cuts itself off from the machine, and then runs the program
-once for every further line, each time in a fork of its own, and answers each with a line. It never learns which output
-would be right. What a run leaves behind is killed before the next one starts.
+It reads a first line with the program and its limits, cuts itself off from the machine (sandbox_isolation.py), and
+then runs the program once for every further line, each time in a fork of its own, and answers each with a line. It
+never learns which output would be right. What a run leaves behind is killed before the next one starts.
 """
 
-import ctypes
+import base64
+import decimal
 import errno
-import io
+import fractions
 import json
 import os
-import platform
-import resource
+import pickle
 import select
 import shutil
 import signal
-import socket
-import struct
 import sys
 import tempfile
 import time
 import traceback
+import types
 
-INNER_ID = 1000  # not 0: a program that is executed by an ordinary user has no capabilities
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
-CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
-MS_NOSUID, MS_NODEV, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 0x1000, 0x4000, 0x40000
-MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 36, 38
-SECCOMP_MODE_FILTER = 2
-AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = -100, 0x8000, 1
-SYS_MOUNT_SETATTR, SYS_LANDLOCK_CREATE_RULESET = 442, 444  # the same on every architecture
-# Numbers of system calls: pivot_root, capset, and those that reach the network or other processes.
-SYSTEM_CALLS = {
-    "x86_64": {
-        "audit": 0xC000003E,
-        "pivot_root": 155,
-        "capset": 126,
-        "socket": 41,
-        # kill, tkill, tgkill, rt_sigqueueinfo, rt_tgsigqueueinfo, pidfd_send_signal, ptrace, process_vm_readv,
-        # process_vm_writev, io_uring_setup
-        "denied": (62, 200, 234, 129, 297, 424, 101, 310, 311, 425),
-    },
-    "aarch64": {
-        "audit": 0xC00000B7,
-        "pivot_root": 41,
-        "capset": 91,
-        "socket": 198,
-        "denied": (129, 130, 131, 138, 240, 424, 117, 270, 271, 425),
-    },
-}
-SYSTEM_FOLDERS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/etc/ld.so.cache")
-SCRATCH = "/scratch"  # the only folder in which a program can write
-DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import sandbox_isolation as isolation
 
-libc = ctypes.CDLL(None, use_errno=True)
+del sys.path[0]  # the program finds none of this
 
-
-def check(result):
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
-
-
-# --------------------------------------------------------------------------------------------------------- isolation
-
-
-def drop_root():
-    """Become a user that nobody else is, so that nothing on the machine belongs to the program."""
-    if os.geteuid() == 0:
-        user = 50000 + SANDBOX % 15000
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
-
-
-def enter_namespaces():
-    """Own users, processes, mounts and network; a root folder with interpreter and system libraries, read-only."""
-    user, group = os.getuid(), os.getgid()
-    flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
-    check(libc.unshare(flags if user == 0 else flags | CLONE_NEWUSER))
-    if user != 0:
-        write("/proc/self/setgroups", "deny")
-        write("/proc/self/uid_map", f"{INNER_ID} {user} 1")
-        write("/proc/self/gid_map", f"{INNER_ID} {group} 1")
-
-    child = os.fork()  # the first process of the new process namespace: all others die with it
-    if child:
-        _, status = os.waitpid(child, 0)
-        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
-    check(libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
-
-    mount(None, "/", None, MS_REC | MS_PRIVATE)
-    folders = dict.fromkeys(os.path.abspath(folder) for folder in (*SYSTEM_FOLDERS, sys.prefix, sys.base_prefix))
-    present = [path for path in folders if os.path.exists(path)]
-    links = [(path, os.readlink(path)) for path in present if os.path.islink(path)]
-    # Opened before the new root folder, which is built in /tmp, hides what lies there.
-    sources = [
-        (path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in (*present, *DEVICES) if not os.path.islink(path)
-    ]
-    root = "/tmp"
-    mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
-    for path, descriptor in sources:
-        target = root + path
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
-            os.makedirs(target, exist_ok=True)
-        else:
-            write(target, "")
-        mount(f"/proc/self/fd/{descriptor}", target, None, MS_BIND | MS_REC)
-        if path not in DEVICES:
-            set_read_only(target)
-        os.close(descriptor)
-    for path, link in links:
-        os.makedirs(os.path.dirname(root + path), exist_ok=True)
-        os.symlink(link, root + path)
-    os.makedirs(root + SCRATCH)
-    mount("tmpfs", root + SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV)
-    if not os.path.exists(root + "/tmp"):  # the interpreter may lie there
-        os.symlink(SCRATCH, root + "/tmp")
-    os.chdir(root)
-    check(libc.syscall(system_calls()["pivot_root"], b".", b"."))
-    check(libc.umount2(b".", MNT_DETACH))
-    os.chdir("/")
-    set_read_only("/", recursive=False)
-
-
-def mount(source, target, kind, flags, data=""):
-    check(
-        libc.mount(
-            source.encode() if source else None,
-            target.encode(),
-            kind.encode() if kind else None,
-            ctypes.c_ulong(flags),
-            data.encode(),
-        )
-    )
-
-
-def set_read_only(path, recursive=True):
-    attributes = struct.pack("QQQQ", MOUNT_ATTR_RDONLY, 0, 0, 0)
-    flags = AT_RECURSIVE if recursive else 0
-    check(libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, path.encode(), flags, attributes, len(attributes)))
-
-
-def write(path, text):
-    with open(path, "w") as file:
-        file.write(text)
-
-
-def system_calls():
-    calls = SYSTEM_CALLS.get(platform.machine())
-    if calls is None:
-        raise OSError(errno.ENOSYS, f"no numbers of system calls for {platform.machine()}")
-    return calls
-
-
-def drop_capabilities():
-    header = struct.pack("Ii", 0x20080522, 0)
-    check(libc.syscall(system_calls()["capset"], header, bytes(24)))
-
-
-def filter_system_calls():
-    """Refuse sockets other than local ones, signals, and access to other processes' memory."""
-    calls = system_calls()
-    load, jump_equal, jump_at_least, give_back = 0x20, 0x15, 0x35, 0x06
-    allow, refuse, kill = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
-    program = [
-        (load, 0, 0, 4),  # the architecture
-        (jump_equal, 1, 0, calls["audit"]),
-        (give_back, 0, 0, kill),
-        (load, 0, 0, 0),  # the number of the call
-        (jump_at_least, 0, 1, 0x40000000),  # x86-64's second table
-        (give_back, 0, 0, kill),
-    ]
-    for number in calls["denied"]:
-        program += [(jump_equal, 0, 1, number), (give_back, 0, 0, refuse)]
-    program += [
-        (jump_equal, 0, 3, calls["socket"]),
-        (load, 0, 0, 16),  # the first argument: the family
-        (jump_equal, 1, 0, socket.AF_UNIX),
-        (give_back, 0, 0, refuse),
-        (give_back, 0, 0, allow),
-    ]
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
-    buffer = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("HxxxxxxP", len(program), ctypes.addressof(buffer))
-    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    check(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, header, 0, 0))
-
-
-def protect_files(folder):
-    """Let only files below `folder` and /dev/null be changed (Landlock)."""
-    version = check(libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
-    # Write, remove and make files of every kind; truncate them, where the kernel knows that right.
-    rights = 0b1_1111_1111_0010 | (1 << 14 if version >= 3 else 0)
-    attributes = struct.pack("Q", rights)
-    rules = check(libc.syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0))
-    for path, allowed in ((folder, rights), (os.devnull, 0b10)):
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        rule = struct.pack("=Qi", allowed, descriptor)
-        check(libc.syscall(SYS_LANDLOCK_CREATE_RULESET + 1, rules, 1, rule, 0))
-        os.close(descriptor)
-    check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-    check(libc.syscall(SYS_LANDLOCK_CREATE_RULESET + 2, rules, 0))
-    os.close(rules)
-
-
-def set_limits(seconds):
-    for name, value in (
-        (resource.RLIMIT_CPU, int(seconds) + 1),
-        (resource.RLIMIT_AS, LIMITS["memory"]),
-        (resource.RLIMIT_FSIZE, LIMITS["disk"]),
-        (resource.RLIMIT_NPROC, LIMITS["processes"]),
-        (resource.RLIMIT_NOFILE, 256),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        _, hard = resource.getrlimit(name)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(name, (value, value))
-
-
-# --------------------------------------------------------------------------------------------------- running a program
+MAX_DIGITS = 50000  # of integers as text: LiveCodeBench's runner sets the same
 
 
 def run_once(request):
     """Run the program in a fork of its own. Returns the answer: status, output, value, detail."""
-    folder = make_folder()
+    folder = make_folder(request.get("input", ""))
     output, output_end = os.pipe()
     report, report_end = os.pipe()
     started = time.monotonic()
@@ -237,6 +41,7 @@ def run_once(request):
         os.close(output)
         os.close(report)
         run_program(request, folder, output_end, report_end)
+        sys.exit()  # a script that came to its end
     os.close(output_end)
     os.close(report_end)
     chunks = {output: [], report: []}
@@ -277,18 +82,20 @@ def run_once(request):
         "detail": "",
     }
     if status == "ended":
-        answer |= read_report(b"".join(chunks[report]), exit_code)
+        answer |= read_report(b"".join(chunks[report]), exit_code, request["kind"])
     return answer
 
 
-def read_report(data, exit_code):
+def read_report(data, exit_code, kind):
+    if exit_code == 0 and kind == "input":
+        return {"status": "ok"}
     try:
         report = json.loads(data)
         return {"status": str(report["status"]), "value": report.get("value"), "detail": str(report["detail"])[:500]}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         if exit_code == -signal.SIGXCPU:
             return {"status": "time limit"}
-        return {"status": "error", "detail": f"ended with exit code {exit_code} and no report"}
+        return {"status": "error", "detail": f"ended with exit code {exit_code}"}
 
 
 def poll(child):
@@ -351,110 +158,187 @@ def descendants():
         found |= more
 
 
-def make_folder():
-    """An empty folder for one run."""
+def make_folder(text):
+    """An empty folder for one run. In namespaces the input lies beside it."""
     if ISOLATION == "namespaces":
-        # What the run before wrote goes with its file system, however it was named or protected.
-        check(libc.umount2(SCRATCH.encode(), MNT_DETACH))
-        mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV, f"size={LIMITS['disk']},mode=777")
-        return SCRATCH
+        isolation.fresh_folder(isolation.SCRATCH, f"size={LIMITS['disk']},mode=777")
+        isolation.fresh_folder(isolation.INPUT, "mode=755")
+        path = f"{isolation.INPUT}/stdin"
+        isolation.write(path, text)
+        os.chmod(path, 0o444)
+        isolation.set_read_only(isolation.INPUT)
+        return isolation.SCRATCH
     return tempfile.mkdtemp(prefix="program-")
 
 
 def run_program(request, folder, output_end, report_end):
-    """In the fork: never returns."""
+    """
+    In the fork: run the program, and end this process.
+
+    A script ends as it would by itself: the call returns or raises `SystemExit`, and the interpreter waits for
+    threads, runs what `atexit` holds and flushes. Its exit code says how it went. Everything else is reported.
+    """
     report = {"status": "error", "detail": "", "value": None}
     try:
-        os.setsid()
-        os.umask(0o077)
-        os.chdir(folder)
-        os.environ["HOME"] = os.environ["TMPDIR"] = folder
-        tempfile.tempdir = None  # asked for before
-        standard_input = tempfile.TemporaryFile(dir=folder)
-        standard_input.write(request.get("input", "").encode())
-        standard_input.seek(0)
-        os.dup2(standard_input.fileno(), 0)
-        for end in (1, 2):
-            os.dup2(output_end if end == 1 else os.open(os.devnull, os.O_WRONLY), end)
-        report_end = os.dup2(report_end, 3)
-        os.closerange(4, 65536)
-        sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False), encoding="utf-8", errors="replace")
-        sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(io.FileIO(1, "wb", closefd=False)), encoding="utf-8", errors="replace"
-        )
-        sys.stderr = io.TextIOWrapper(io.FileIO(2, "wb", closefd=False), encoding="utf-8", write_through=True)
-        sys.argv = ["program.py"]
-        sys.setrecursionlimit(50000)
-        set_limits(request["seconds"])
-        if ISOLATION == "namespaces":
-            drop_root()
-            drop_capabilities()
-            check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        else:
-            protect_files(folder)
-            filter_system_calls()
-        report["value"] = execute(request)
-        sys.stdout.flush()
+        report_end = enter(request, folder, output_end, report_end)
+        value = execute(request)
+        if request["kind"] == "input":
+            return
+        report["value"] = encode(list(value) if isinstance(value, tuple) else value)
         report["status"] = "ok"
     except SystemExit as error:
-        # Programs may end themselves after they printed their answer, but not before they were tested.
-        finished = request["kind"] == "input" and error.code in (None, 0)
-        report["status"] = "ok" if finished else "error"
+        # Scripts may end themselves, but not programs that are still to be tested.
+        if request["kind"] == "input":
+            raise
         report["detail"] = f"exit({error.code!r})"
-        try:
-            sys.stdout.flush()
-        except BaseException:
-            report["status"] = "error"
     except MemoryError:
         report["status"] = "memory limit"
     except BaseException as error:
         report["detail"] = "".join(traceback.format_exception_only(error)).strip()[-400:]
-    finally:
-        try:
-            data = json.dumps(report)
-        except BaseException as error:
-            data = json.dumps({"status": "error", "detail": f"not a JSON value: {error}"[:400], "value": None})
-        data = data.encode()
-        while data:
-            data = data[os.write(report_end, data) :]
-        os._exit(0)
+    write_report(report, report_end)
+    os._exit(1)
+
+
+def write_report(report, report_end):
+    try:
+        data = json.dumps(report)
+    except BaseException as error:
+        data = json.dumps({"status": "error", "detail": f"the result cannot be read: {error}"[:400], "value": None})
+    data = data.encode()
+    try:
+        sys.stdout.flush()
+    except BaseException:
+        pass  # the program closed or replaced it; what it is reported for stands
+    while data:
+        data = data[os.write(report_end, data) :]
+
+
+def enter(request, folder, output_end, report_end):
+    """Take the program's place: its folder, streams, limits and rights. Returns where the report is written."""
+    os.setsid()
+    os.umask(0o077)
+    os.chdir(folder)
+    os.environ["HOME"] = os.environ["TMPDIR"] = folder
+    tempfile.tempdir = None  # asked for before
+    os.dup2(standard_input(request, folder), 0)
+    for end in (1, 2):
+        os.dup2(output_end if end == 1 else os.open(os.devnull, os.O_WRONLY), end)
+    report_end = os.dup2(report_end, 3)
+    os.closerange(4, 65536)
+    sys.stdin = sys.__stdin__ = stream(0, "r", "<stdin>")
+    sys.stdout = sys.__stdout__ = stream(1, "w", "<stdout>")
+    sys.stderr = sys.__stderr__ = stream(2, "w", "<stderr>")
+    sys.argv = ["program.py"]
+    sys.setrecursionlimit(50000)
+    flush_at_exit()
+    isolation.set_limits(LIMITS, request["seconds"])
+    if ISOLATION == "namespaces":
+        isolation.drop_root(SANDBOX)
+        isolation.drop_capabilities()
+        isolation.check(isolation.libc.prctl(isolation.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    else:
+        isolation.protect_files(folder)
+        isolation.filter_system_calls()
+    return report_end
+
+
+def standard_input(request, folder):
+    text = request.get("input", "").encode("utf-8", "replace")
+    if ISOLATION == "namespaces":
+        return os.open(f"{isolation.INPUT}/stdin", os.O_RDONLY)  # a path, which /dev/stdin leads to
+    file = tempfile.TemporaryFile(dir=folder)
+    file.write(text)
+    file.seek(0)
+    return os.dup(file.fileno())
+
+
+def stream(descriptor, mode, name):
+    """A standard stream with what the interpreter's own have: buffer, mode, name, fileno."""
+    text = open(descriptor, mode, encoding="utf-8", errors="replace", closefd=False)
+    text.buffer.raw.name = name
+    return text
+
+
+def flush_at_exit():
+    """Let `os._exit` lose nothing that this process printed before; in its forks it stays as it is."""
+    leave, program = os._exit, os.getpid()
+
+    def leave_flushed(status):
+        if os.getpid() == program:
+            try:
+                sys.stdout.flush()
+            except BaseException:
+                pass  # closed or replaced by the program, which wants to leave
+        leave(status)
+
+    os._exit = leave_flushed
 
 
 def execute(request):
-    scope = {"__name__": "__main__", "__builtins__": __builtins__}
-    exec(PRELUDE, scope)
+    """What the called function returned, for a call."""
     kind = request["kind"]
-    if kind != "input":
-        scope["__name__"] = "program"
+    # A module that is known by its name: classes and functions in it can be pickled, and dataclasses find their types.
+    module = types.ModuleType("__main__" if kind == "input" else "program")
+    module.__file__ = "program.py"
+    sys.modules[module.__name__] = module
+    scope = module.__dict__
+    exec(PRELUDE, scope)
     exec(compile(SOURCE, "program.py", "exec"), scope)
     if kind == "assert":
         exec(compile(request["code"], "tests.py", "exec"), scope)
     if kind == "call":
         owner = scope.get("Solution")
         function = getattr(owner(), request["function"]) if owner is not None else scope[request["function"]]
-        return function(*request["arguments"])
+        return function(*pickle.loads(base64.b64decode(request["arguments"])))
     return None
+
+
+def encode(value):
+    """A result in JSON with its types, for `sandbox_values.decode`; what equals no JSON value becomes its type."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        if isinstance(value, numpy.ndarray):
+            if value.size != 1:
+                raise TypeError(f"an array of {value.size} elements is neither equal to a list nor different from it")
+            return ["array", encode(value.item())]
+        if isinstance(value, numpy.generic) and not isinstance(value, (float, str, bytes)):
+            value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return ["list" if isinstance(value, list) else "tuple", [encode(item) for item in value]]
+    if isinstance(value, dict):
+        return ["dict", [[encode(key), encode(item)] for key, item in value.items()]]
+    if isinstance(value, (decimal.Decimal, fractions.Fraction)):
+        try:
+            return ["ratio", list(value.as_integer_ratio())]
+        except (ValueError, OverflowError):
+            pass  # infinite, or no number: equal to nothing
+    return ["other", type(value).__name__]
 
 
 def main():
     """Read the program and its limits, isolate, answer requests until there are no more."""
     global LIMITS, SOURCE, PRELUDE, ISOLATION, SANDBOX
     SANDBOX = os.getpid()
+    sys.set_int_max_str_digits(MAX_DIGITS)
     os.umask(0o022)  # other users must be able to walk through the new root folder
     requests = sys.stdin.buffer
     first = json.loads(requests.readline())
     LIMITS, SOURCE, ISOLATION = first["limits"], first["source"], first["isolation"]
     if ISOLATION == "namespaces":
-        enter_namespaces()
+        isolation.enter_namespaces()
     else:
-        drop_root()
+        isolation.drop_root(SANDBOX)
         if not os.access(os.__file__, os.R_OK):
             raise OSError(errno.EACCES, "other users cannot read the Python installation", sys.base_prefix)
-        check(libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+        isolation.check(isolation.libc.prctl(isolation.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
     PRELUDE = compile(first["prelude"], "prelude.py", "exec")
     exec(PRELUDE, {})  # so that its modules are imported once, and not in every run
     answer({"status": "ready"})
-    check(libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))  # programs cannot look into this process
+    isolation.check(
+        isolation.libc.prctl(isolation.PR_SET_DUMPABLE, 0, 0, 0, 0)
+    )  # programs cannot look into this process
     for line in requests:
         answer(run_once(json.loads(line)))
 

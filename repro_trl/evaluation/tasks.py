@@ -14,11 +14,9 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetsError
 
+from ..row_files import SUFFIXES, RowFileError, is_row_file, read_rows, row_files, stem
 from . import rows
-from .rows import Problem, ProgramTarget
-
-SUFFIXES = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
-"""Formats of local files, by suffix."""
+from .rows import Problem, ProgramTarget, Rows
 
 
 class TaskError(ValueError):
@@ -70,7 +68,7 @@ class HubTask:
     revision: str | None
     split: str
     columns: tuple[str, ...]
-    to_problems: Callable[[Dataset], Iterable[Problem]]
+    to_problems: Callable[[Rows], Iterable[Problem]]
     samples: int
     configs: tuple[str | None, ...] = (None,)
     files: tuple[str, ...] = ()
@@ -167,10 +165,10 @@ def load_task(name: str, data_dir: str | Path | None = None, revision: str | Non
     Load a task of the paper by its name, or a local file by its path.
 
     Args:
-        name: a key of `HUB_TASKS`, or the path of a json, jsonl, parquet or csv file with a problem in `problem`,
-            `question` or `prompt` and its ground truth in `answer` or `solution`.
-        data_dir: folder with local copies of datasets, in their own columns: `<name>.jsonl` (or another suffix of
-            `SUFFIXES`), or a folder `<name>` with several such files, read in the order of their names. What is not
+        name: a key of `HUB_TASKS`, or the path of a file of rows (row_files.py) or of a folder of such files, with a
+            problem in `problem`, `question` or `prompt` and its ground truth in `answer` or `solution`.
+        data_dir: folder with local copies of datasets, in their own columns: `<name>.jsonl` (or another format of
+            row_files.py), or a folder `<name>` with several such files, read in the order of their names. What is not
             there is loaded from the Hub.
         revision: of the dataset on the Hub, instead of the pinned one.
 
@@ -180,15 +178,17 @@ def load_task(name: str, data_dir: str | Path | None = None, revision: str | Non
     if name in HUB_TASKS:
         return _load_hub_task(name, Path(data_dir) if data_dir is not None else None, revision)
     path = Path(name)
-    if path.suffix not in SUFFIXES:
+    if not is_row_file(path) and not path.is_dir():
         raise TaskError(
-            f"task {name!r}: there is no such task. Name one of {', '.join(HUB_TASKS)}, or a "
-            f"{', '.join(SUFFIXES)} file."
+            f"task {name!r}: there is no such task. Name one of {', '.join(HUB_TASKS)}, or a {', '.join(SUFFIXES)} "
+            "file, or a folder of such files."
         )
     if revision is not None:
         raise TaskError(f"task {name!r}: a local file has no revision; {revision!r} was given.")
-    dataset = _read_files(name, [path])
-    return _task(path.stem, lambda: rows.own_problems(dataset), 4, {"file": path.name, "sha256": _sha256([path])})
+    files = _files(name, path)
+    dataset = _read_files(name, files)
+    title = path.resolve().name if path.is_dir() else stem(path)
+    return _task(title, lambda: rows.own_problems(dataset), 4, _local_source(files))
 
 
 def task_from_rows(name: str, examples: Iterable[Mapping[str, Any]], samples: int = 1) -> Task:
@@ -198,7 +198,7 @@ def task_from_rows(name: str, examples: Iterable[Mapping[str, Any]], samples: in
     Raises:
         TaskError: see `load_task`.
     """
-    return _task(name, lambda: rows.own_problems(Dataset.from_list([dict(row) for row in examples])), samples, {})
+    return _task(name, lambda: rows.own_problems([dict(row) for row in examples]), samples, {})
 
 
 def task_title(name: str) -> str:
@@ -209,14 +209,13 @@ def task_title(name: str) -> str:
 def _load_hub_task(name: str, data_dir: Path | None, revision: str | None) -> Task:
     hub_task = HUB_TASKS[name]
     local = _local_files(data_dir, name) if data_dir is not None else []
+    dataset: Rows
+    source: dict[str, str | None]
     if local:
         if revision is not None:
             raise TaskError(f"task {name!r}: revision {revision!r} was given, but {local[0]} is a local copy.")
         dataset = _read_files(name, local)
-        source: dict[str, str | None] = {
-            "file": ", ".join(path.name for path in local),
-            "sha256": _sha256(local),
-        }
+        source = _local_source(local)
     else:
         revision = revision or hub_task.revision or _newest_revision(name, hub_task.dataset)
         dataset = _load_from_hub(name, hub_task, revision)
@@ -227,10 +226,11 @@ def _load_hub_task(name: str, data_dir: Path | None, revision: str | None) -> Ta
             "files": ", ".join(hub_task.files) or None,
             "split": hub_task.split,
         }
-    missing = [column for column in hub_task.columns if column not in dataset.column_names]
+    there = rows.column_names(dataset)
+    missing = [column for column in hub_task.columns if column not in there]
     if missing:
         raise TaskError(
-            f"task {name!r}: {hub_task.dataset} should have the columns {missing}; it has {dataset.column_names}. "
+            f"task {name!r}: {hub_task.dataset} should have the columns {missing}; it has {there}. "
             "Is it another revision, or not a copy of that dataset?"
         )
     return _task(name, lambda: hub_task.to_problems(dataset), hub_task.samples, source)
@@ -239,26 +239,32 @@ def _load_hub_task(name: str, data_dir: Path | None, revision: str | None) -> Ta
 def _local_files(data_dir: Path, name: str) -> list[Path]:
     if not data_dir.is_dir():
         raise TaskError(f"task {name!r}: data_dir={str(data_dir)!r} is no folder.")
-    files = [data_dir / f"{name}{suffix}" for suffix in SUFFIXES if (data_dir / f"{name}{suffix}").is_file()]
+    copies = [
+        path for path in sorted(data_dir.iterdir()) if path.is_file() and is_row_file(path) and stem(path) == name
+    ]
     if (data_dir / name).is_dir():
-        files += sorted(path for path in (data_dir / name).iterdir() if path.suffix in SUFFIXES)
-    if len({path.parent for path in files}) > 1 or (len(files) > 1 and files[0].parent == data_dir):
-        raise TaskError(f"task {name!r}: several local copies, {[str(path) for path in files]}: keep one.")
-    return files
+        copies.append(data_dir / name)
+    if len(copies) > 1:
+        raise TaskError(f"task {name!r}: several local copies, {[str(path) for path in copies]}: keep one.")
+    return _files(name, copies[0]) if copies else []
 
 
-def _read_files(name: str, paths: list[Path]) -> Dataset:
-    for path in paths:
-        if not path.is_file():
-            raise TaskError(f"task {name!r}: there is no file {str(path)!r}.")
-        if path.stat().st_size == 0:
-            raise TaskError(f"task {name!r}: {str(path)!r} is empty.")
+def _files(name: str, path: Path) -> list[Path]:
     try:
-        return _concatenate(
-            [load_dataset(SUFFIXES[path.suffix], data_files=str(path), split="train") for path in paths]
-        )
-    except (OSError, ValueError, DatasetsError) as error:
-        raise TaskError(f"task {name!r}: {paths[0]} cannot be read: {_first_line(error)}") from error
+        return row_files(path)
+    except RowFileError as error:
+        raise TaskError(f"task {name!r}: {error}") from error
+
+
+def _read_files(name: str, paths: list[Path]) -> list[dict[str, Any]]:
+    try:
+        return [row.record for path in paths for row in read_rows(path)]
+    except RowFileError as error:
+        raise TaskError(f"task {name!r}: {error}") from error
+
+
+def _local_source(paths: list[Path]) -> dict[str, str | None]:
+    return {"file": ", ".join(path.name for path in paths), "sha256": _sha256(paths)}
 
 
 def _load_from_hub(name: str, hub_task: HubTask, revision: str) -> Dataset:

@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
+from ..thinking import split_thought
 from . import completions
 from .line_process import LineProcess, NoAnswer, TimeLimit
+from .programs import called_names
 from .records import Sample, Verdict
 from .rows import LETTERS, AssertTest, CallTest, ChoiceTarget, InputTest, MathTarget, Problem, ProgramTarget, Test
 from .sandbox import Run, Sandbox, SandboxError, usable_isolation
@@ -64,7 +66,7 @@ class Verifier:
         return self._threads.map(lambda sample: self._verdict(problems[sample.problem], sample), samples)
 
     def _verdict(self, problem: Problem, sample: Sample) -> Verdict:
-        text = completions.conclusion(sample.completion, self.think_end)
+        text = split_thought(sample.completion, self.think_end)[1]
         match problem.target:
             case MathTarget(answer=answer):
                 outcome, vote, detail = self._math(text, answer)
@@ -77,8 +79,8 @@ class Verifier:
         return Verdict(sample.problem, sample.sample, outcome, vote, detail)
 
     def _math(self, text: str, answer: str) -> tuple[str, str | None, str]:
-        if completions.math_vote(text) is None and "answer" not in text.lower():
-            return "no answer", None, ""  # `verify_answer` looks no further; most thoughts that were cut end here
+        if completions.math_vote(text) is None:
+            return "no answer", None, ""  # most thoughts that were cut end here
         worker = self._math_worker()
         try:
             reply = worker.ask({"conclusion": text, "answer": answer}, self.math_seconds)
@@ -107,12 +109,13 @@ def verify_program(text: str, target: ProgramTarget) -> tuple[str, str]:
         Outcome, "right" or "no answer", "wrong", "failure" (of the sandbox) or how the program failed, and one line on
         it.
     """
-    source = completions.program(text)
+    tests = target.load()
+    source = completions.program(text, _functions(tests))
     if source is None:
         return "no answer", ""
     try:
         with Sandbox(source, prelude=target.prelude) as sandbox:
-            for number, test in enumerate(target.load(), start=1):
+            for number, test in enumerate(tests, start=1):
                 run = _run(sandbox, test, target.seconds)
                 if run.status != "ok":
                     return run.status, f"test {number}: {run.detail}"
@@ -121,6 +124,18 @@ def verify_program(text: str, target: ProgramTarget) -> tuple[str, str]:
     except SandboxError as error:
         return "failure", str(error)
     return "right", ""
+
+
+def _functions(tests: Iterable[Test]) -> frozenset[str]:
+    """Names that the tests call, which the prompt gave: the program is what defines them."""
+    names: set[str] = set()
+    for test in tests:
+        match test:
+            case CallTest(function=function):
+                names.add(function)
+            case AssertTest(code=code):
+                names |= called_names(code)
+    return frozenset(names)
 
 
 def _run(sandbox: Sandbox, test: Test, seconds: float) -> Run:

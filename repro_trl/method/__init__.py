@@ -7,10 +7,27 @@ The functions below are plain ones on padded tensors, for rewards of your own:
     segments -> objective -> process_reward -> advantage
 """
 
-from .advantage import normalize_rewards, reward_to_go, segment_credit
-from .objective import answer_log_probs
-from .process_reward import magnitude_score, process_rewards, stability_score
-from .segments import find_segment_starts, select_boundaries
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .advantage import normalize_rewards, reward_to_go, segment_credit
+    from .objective import answer_log_probs
+    from .process_reward import magnitude_score, process_rewards, stability_score
+    from .segments import find_segment_starts, select_boundaries
+
+_MODULES = {
+    "answer_log_probs": "objective",
+    "find_segment_starts": "segments",
+    "magnitude_score": "process_reward",
+    "normalize_rewards": "advantage",
+    "process_rewards": "process_reward",
+    "reward_to_go": "advantage",
+    "segment_credit": "advantage",
+    "select_boundaries": "segments",
+    "stability_score": "process_reward",
+}
 
 __all__ = [
     "answer_log_probs",
@@ -23,3 +40,5 @@ __all__ = [
     "select_boundaries",
     "stability_score",
 ]
+
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

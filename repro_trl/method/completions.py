@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from ..answers import answer_text
-from ..config import ReproConfigMixin
+from ..columns import MAX_ANSWER_TOKENS
+from ..config import AUTO_PREFIX, ReproConfigMixin
+from .answer_forms import AnswerForm
 from .segments import find_segment_starts
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -30,6 +35,7 @@ class ScoringRow:
         end: the end boundary (METHOD §2.4).
         answer: what is appended at every boundary but the last.
         last_answer: what is appended at the last boundary.
+        finished: whether the end-of-thinking marker was written.
     """
 
     index: int
@@ -37,6 +43,7 @@ class ScoringRow:
     end: int
     answer: AnswerTokens
     last_answer: AnswerTokens
+    finished: bool = False
 
 
 class CompletionReader:
@@ -48,6 +55,10 @@ class CompletionReader:
         settings: RePro's.
         find_starts: takes a completion's token ids, returns candidate starts and end boundary; the default is
             `find_segment_starts` with the settings' delimiter and marker.
+
+    Attributes:
+        form: how the policy is asked for the answer; with `repro_answer_prefix="auto"` the paper's, until another one
+            is put here.
     """
 
     def __init__(
@@ -60,6 +71,8 @@ class CompletionReader:
         self._find_starts = find_starts or self.find_starts
         # A prompt's completions share one answer.
         self._encode = lru_cache(maxsize=4096)(self._encode_answer)
+        prefix = settings.repro_answer_prefix
+        self.form = AnswerForm("" if prefix == AUTO_PREFIX else prefix, settings.repro_answer_template)
 
     def find_starts(self, completion_ids: list[int]) -> tuple[list[int], int]:
         """Segment starts and end boundary, by the settings' delimiter and marker (METHOD §2)."""
@@ -75,8 +88,8 @@ class CompletionReader:
 
     def row(self, index: int, starts: list[int], end: int, finished: bool, answer: str) -> ScoringRow:
         """The row `index` of a batch, from what `cut` returned and its bare ground truth."""
-        tokens, closing_tokens = self._encode(answer)
-        return ScoringRow(index, starts, end, answer=tokens, last_answer=closing_tokens if finished else tokens)
+        tokens, last_tokens = self.encode(answer, finished, self.form)
+        return ScoringRow(index, starts, end, tokens, last_tokens, finished)
 
     def idle_row(self, index: int = 0) -> ScoringRow:
         """What is scored, and thrown away, in place of a completion that cannot be while others still can."""
@@ -84,20 +97,29 @@ class CompletionReader:
         answer = AnswerTokens([token], [True])
         return ScoringRow(index, starts=[], end=1, answer=answer, last_answer=answer)
 
-    def _encode_answer(self, answer: str) -> tuple[AnswerTokens, AnswerTokens]:
+    def encode(self, answer: str, finished: bool, form: AnswerForm) -> tuple[AnswerTokens, AnswerTokens]:
+        """The answer in some form: as appended within the thought, and after it, where the marker may be written."""
+        tokens, closing_tokens = self._encode(answer, form)
+        return tokens, closing_tokens if finished else tokens
+
+    def _encode_answer(self, answer: str, form: AnswerForm) -> tuple[AnswerTokens, AnswerTokens]:
         """The answer as appended at every boundary, and as appended where the thinking region has been closed."""
-        settings = self.settings
-        text, prefix = answer_text(answer, settings.repro_answer_template), settings.repro_answer_prefix
-        tokens = encode_answer(self.tokenizer, text, prefix)
-        closing_prefix = prefix_after_marker(prefix, settings.repro_think_end)
+        text = answer_text(answer, form.template)
+        tokens = encode_answer(self.tokenizer, text, form.prefix)
+        closing_prefix = prefix_after_marker(form.prefix, self.settings.repro_think_end)
         # The same object where nothing differs: then all boundaries share one answer.
-        return tokens, tokens if closing_prefix == prefix else encode_answer(self.tokenizer, text, closing_prefix)
+        return tokens, tokens if closing_prefix == form.prefix else encode_answer(self.tokenizer, text, closing_prefix)
 
 
 def encode_answer(tokenizer: PreTrainedTokenizerBase, answer_text: str, prefix: str = "") -> AnswerTokens:
     """Tokenise an unscored prefix and the scored answer, each alone and without special tokens (METHOD §1, §3)."""
     prefix_ids = tokenizer.encode(prefix, add_special_tokens=False) if prefix else []
     answer_ids = tokenizer.encode(answer_text, add_special_tokens=False)
+    if len(answer_ids) > MAX_ANSWER_TOKENS:
+        logger.warning_once(
+            f"An answer of {len(answer_ids)} tokens is scored by its first {MAX_ANSWER_TOKENS}: {answer_text[:60]!r}…"
+        )
+        answer_ids = answer_ids[:MAX_ANSWER_TOKENS]
     return AnswerTokens(prefix_ids + answer_ids, [False] * len(prefix_ids) + [True] * len(answer_ids))
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ..config import ReproConfigMixin
 from .branch_attention import evaluation_mode, masked_attention, unsupported_reason, unwrap
-from .completions import CompletionReader, ScoringRow
-from .objective import replay
+from .completions import AnswerTokens, CompletionReader, ScoringRow
+from .objective import answer_log_probs, replay
 from .padding import pad_rows
 from .segments import select_boundaries
 from .shared_prefix import PrefixPass, branch_pass, prefix_pass
@@ -242,6 +242,53 @@ def score_branches(
     answers = pad_answers(rows, boundary_mask)
     objective = branch_pass(model, prefix, boundaries, boundary_mask, *answers, temperature)
     return Objectives(boundaries, boundary_mask, objective, entropies)
+
+
+def ask_forms(
+    model: nn.Module,
+    batch: dict[str, Tensor],
+    rows: list[ScoringRow],
+    answers: list[list[AnswerTokens]],
+    temperature: float = 1.0,
+    method: str = "shared",
+) -> Tensor:
+    """
+    J of R completions for several forms of their answers at two boundaries: the last one, and the last segment start.
+
+    Args:
+        model, batch, rows, temperature, method: as in `score_rows`.
+        answers: (R, 2F), for each form the answer at the last boundary and that at the last start.
+
+    Returns:
+        (R, F, 2) float32.
+    """
+    device = batch["completion_ids"].device
+    index = torch.tensor([row.index for row in rows], device=device)
+    length = max(row.end for row in rows)
+    rollout = (
+        batch["prompt_ids"][index],
+        batch["prompt_mask"][index].bool(),
+        batch["completion_ids"][index, :length],
+        batch["completion_mask"][index, :length].bool(),
+    )
+    asked = len(answers[0])
+    places = [[row.end, max(row.starts, default=0)] * (asked // 2) for row in rows]
+    boundaries, _ = pad_rows(places, device)
+    ids, mask = pad_rows([answer.ids for form in answers for answer in form], device)
+    scored, _ = pad_rows([list(map(int, answer.scored)) for form in answers for answer in form], device)
+    ids, mask, scored = (tensor.view(len(rows), asked, -1) for tensor in (ids, mask, scored.bool()))
+    objective = answer_log_probs(
+        model,
+        *rollout,
+        boundaries,
+        torch.ones_like(boundaries, dtype=torch.bool),
+        ids,
+        mask,
+        scored,
+        temperature,
+        method,
+    )
+    return objective.view(len(rows), -1, 2)
 
 
 def choose_boundaries(

@@ -33,6 +33,25 @@ def read_tokens(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int]) -
     return text, np.cumsum(sizes)
 
 
+def readable_text(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int], think_end: str | None) -> str:
+    """
+    A completion as people and rewards read it: without special tokens, but with every end-of-thinking marker.
+
+    Decoding without special tokens drops a marker that is one, and with it the border between thought and answer.
+    """
+    text = tokenizer.decode(completion_ids, skip_special_tokens=True)
+    if think_end is None or think_end in text or not completion_ids:
+        return text
+    data, ends = read_tokens(tokenizer, completion_ids)
+    marker, parts, begin, position = think_end.encode(), [], 0, data.find(think_end.encode())
+    while position >= 0:
+        first = int(np.searchsorted(ends, position, side="right"))
+        stop = int(np.searchsorted(ends, position + len(marker))) + 1
+        parts.append(tokenizer.decode(completion_ids[begin:first], skip_special_tokens=True))
+        begin, position = stop, data.find(marker, position + len(marker))
+    return think_end.join([*parts, tokenizer.decode(completion_ids[begin:], skip_special_tokens=True)])
+
+
 def _mark_known(ids: Iterable[int]) -> np.ndarray:
     """(V+1,) bool, V the largest of `ids` + 1: which ids these are. The last entry stands for all other ids."""
     ids = list(ids)

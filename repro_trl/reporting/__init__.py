@@ -1,7 +1,26 @@
 """Compare training runs by the logs and completions that they leave behind: `repro-trl report`."""
 
-from .arms import Arm, group_runs
-from .comparison import Comparison, compare
-from .runs import Run, read_run
+from typing import TYPE_CHECKING
 
-__all__ = ["Arm", "Comparison", "Run", "compare", "group_runs", "read_run"]
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from .arms import Arm, group_runs
+    from .comparison import Comparison, compare
+    from .page import render_page
+    from .runs import Run, read_run
+
+# Module of each public name.
+_MODULES = {
+    "Arm": "arms",
+    "Comparison": "comparison",
+    "Run": "runs",
+    "compare": "comparison",
+    "group_runs": "arms",
+    "read_run": "runs",
+    "render_page": "page",
+}
+
+__all__ = ["Arm", "Comparison", "Run", "compare", "group_runs", "read_run", "render_page"]
+
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

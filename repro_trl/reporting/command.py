@@ -1,84 +1,70 @@
 """`repro-trl report`: compare training runs by what they left in their folders."""
 
 import argparse
-import importlib.util
 import sys
-from pathlib import Path
 
 from rich.console import Console
 
+from ..command_line import DONE, FAILED
+from ..output_files import atomic_path, check_output
 from ..thinking import BACKTRACK_PHRASES, backtrack_patterns, read_backtrack_phrases
 from .arms import Arm, group_runs
+from .charts import save_picture
 from .comparison import compare
 from .page import render_page
-from .runs import read_run
+from .runs import Run, UnreadableRunError, read_run
 from .table import print_comparison
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        metavar="RUN",
-        help="output folder of a training run; runs whose settings differ in the seed alone form an arm",
-    )
-    parser.add_argument(
-        "--arm",
-        action="append",
-        default=[],
-        metavar="NAME=RUN[,RUN…]",
-        help="an arm put together by hand; may be repeated, and goes before the others",
-    )
-    parser.add_argument(
-        "--accuracy",
-        metavar="REWARD",
-        help="reward function that stands for accuracy (default: the only one, or the only one named so)",
-    )
-    parser.add_argument(
-        "--backtracks",
-        metavar="FILE",
-        help='JSON file with the phrases of each kind of backtrack, such as {"wait": ["wait", "hold on"]}',
-    )
-    parser.add_argument("--png", metavar="FILE", help="write the curves as a picture (needs the extra 'plots')")
-    parser.add_argument("--html", metavar="FILE", help="write curves and tables as one self-contained page")
-
-
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        _report(arguments)
-    except (ValueError, OSError) as error:
-        print(f"repro-trl report: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _report(arguments: argparse.Namespace) -> None:
+    """Print and write the report; 1 if a run's folder holds nothing that can be read, and the others are shown."""
     if not arguments.runs and not arguments.arm:
         raise ValueError("give the output folder of at least one training run.")
-    if arguments.png and importlib.util.find_spec("matplotlib") is None:
-        raise ValueError("--png needs matplotlib: pip install 'repro-trl[plots]'.")
+    for file in (arguments.png, arguments.html):
+        if file is not None:
+            check_output(file)
     phrases = read_backtrack_phrases(arguments.backtracks) if arguments.backtracks else BACKTRACK_PHRASES
     patterns = backtrack_patterns(phrases)
+    unreadable: list[UnreadableRunError] = []
 
-    def read(path: str):
-        return read_run(path, arguments.accuracy, patterns)
+    def read(paths: list[str]) -> list[Run]:
+        runs = []
+        for path in paths:
+            try:
+                runs.append(read_run(path, arguments.accuracy, patterns))
+            except UnreadableRunError as error:
+                unreadable.append(error)
+        return runs
 
-    arms = []
-    for entry in arguments.arm:
-        name, _, paths = entry.partition("=")
-        if not name or not all(paths.split(",")):
-            raise ValueError(f"--arm {entry!r}: give NAME=RUN or NAME=RUN,RUN…")
-        arms.append(Arm(name, [read(path) for path in paths.split(",")]))
-    if arguments.runs:
-        arms += group_runs([read(path) for path in arguments.runs])
+    arms = [Arm(name, runs) for name, paths in _arms_by_hand(arguments.arm) if (runs := read(paths))]
+    if runs := read(arguments.runs):
+        arms += group_runs(runs)
+    if not arms:
+        raise ValueError(" ".join(map(str, unreadable)))
     comparison = compare(arms, patterns)
     # Where output is no terminal rich assumes 80 columns, and would break lines that a file can hold whole.
     print_comparison(comparison, Console() if sys.stdout.isatty() else Console(width=160, highlight=False))
     if arguments.png:
-        from .picture import save_picture
-
-        save_picture(comparison, arguments.png)
+        with atomic_path(arguments.png) as file:
+            save_picture(comparison, file)
         print(f"Picture: {arguments.png}")
     if arguments.html:
-        Path(arguments.html).write_text(render_page(comparison, phrases), encoding="utf-8")
+        page = render_page(comparison, phrases)
+        with atomic_path(arguments.html) as file:
+            file.write_text(page, encoding="utf-8")
         print(f"Page: {arguments.html}")
+    for error in unreadable:
+        print(f"repro-trl report: left out: {error}", file=sys.stderr)
+    return FAILED if unreadable else DONE
+
+
+def _arms_by_hand(entries: list[str]) -> list[tuple[str, list[str]]]:
+    arms: dict[str, list[str]] = {}
+    for entry in entries:
+        name, _, paths = entry.partition("=")
+        if not name or not all(paths.split(",")):
+            raise ValueError(f"--arm {entry!r}: give NAME=RUN or NAME=RUN,RUN…")
+        if name in arms:
+            raise ValueError(f"--arm {entry!r}: there is an arm of this name already. Put their runs in one --arm.")
+        arms[name] = paths.split(",")
+    return list(arms.items())

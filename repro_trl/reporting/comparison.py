@@ -1,14 +1,14 @@
 """The figures of a report: one row for each quantity and arm, what to think of them, and the curves behind them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from re import Pattern
 
 from ..thinking import BACKTRACK_PATTERNS
 from .arms import Arm, Difference, Estimate, difference, estimate
 from .flags import Flag, find_flags
-from .metrics import COMPLETIONS, Metric, course, metrics, phases, start_and_end
+from .metrics import COMPLETIONS, Metric, course, is_never_a_number, metrics, phases, start_and_end
 from .runs import Run
 
 
@@ -99,6 +99,9 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
     for run in runs:
         for note in run.notes:
             notes.setdefault(note, []).append(run.name)
+    for run in runs:
+        for note in _gaps(run, quantities, shown_phases):
+            notes.setdefault(note, []).append(run.name)
     for phase, metric in {(row.phase, row.metric): None for row in rows if len(row.sources) > 1}:
         for run in runs:
             if (found := course(run, metric, phase)) is not None and found.source == COMPLETIONS:
@@ -141,6 +144,23 @@ def _rows(arms: Sequence[Arm], metric: Metric, phase: str) -> list[Row]:
             )
         )
     return rows if sources else []
+
+
+def _gaps(run: Run, quantities: Sequence[Metric], shown_phases: Sequence[str]) -> Iterator[str]:
+    """Where a quantity was logged without being a number, first, last or always: its start or end is another step."""
+    for phase in shown_phases:
+        for metric in quantities:
+            name = f"{metric.label} ({phase})"
+            if is_never_a_number(run, metric, phase):
+                yield f"{name} was logged, but never as a finite number"
+            found = course(run, metric, phase)
+            if found is None:
+                continue
+            first, last = found.points[0][0], found.points[-1][0]
+            if last < found.last_step:
+                yield f"{name} is no number after step {last}, so its end is there, and not at step {found.last_step}"
+            if first > found.first_step:
+                yield f"{name} is no number before step {first}, so its start is there, and not at {found.first_step}"
 
 
 def show_estimate(value: Estimate | None, decimals: int, signed: bool = False) -> str:

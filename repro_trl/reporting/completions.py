@@ -28,29 +28,45 @@ def completions_files(folder: Path) -> dict[int, Path]:
     return {int(step): files[step] for step in sorted(filter(str.isdecimal, files), key=int)}
 
 
-def _open(file: Path) -> pa.parquet.ParquetFile:
+def completions_schema(file: Path) -> pa.Schema:
+    """
+    The columns of a file of logged completions.
+
+    Raises:
+        ValueError: it is not a parquet file, as after an interrupted write, or has no column `completion` with texts
+            or messages.
+    """
     try:
-        return pa.parquet.ParquetFile(file)
+        with pa.parquet.ParquetFile(file) as parquet:
+            schema, num_rows = parquet.schema_arrow, parquet.metadata.num_rows
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"{file}: cannot be read as a parquet file ({error}). Move it away to go on.") from error
-
-
-def completion_columns(file: Path) -> list[str]:
-    """Names of the columns of a file of logged completions; raises as `read_completions`."""
-    return _open(file).schema_arrow.names
+        raise ValueError(f"{file}: cannot be read as a parquet file ({error}).") from error
+    if "completion" not in schema.names:
+        raise ValueError(f"{file}: has no column 'completion', only {schema.names}.")
+    kind = schema.field("completion").type
+    is_messages = pa.types.is_list(kind) and (pa.types.is_struct(kind.value_type) or pa.types.is_null(kind.value_type))
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
+    if num_rows and not is_text and not is_messages:
+        raise ValueError(f"{file}: its column 'completion' holds neither texts nor messages but {kind}.")
+    return schema
 
 
 def read_completions(file: Path) -> pa.Table:
-    """
-    One file of logged completions.
+    """One file of logged completions; raises as `completions_schema`."""
+    completions_schema(file)
+    try:
+        return pa.parquet.read_table(file)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"{file}: cannot be read as a parquet file ({error}).") from error
 
-    Raises:
-        ValueError: it is not a parquet file, as after an interrupted write, or has no column `completion`.
-    """
-    table = _open(file).read()
-    if "completion" not in table.column_names:
-        raise ValueError(f"{file}: has no column 'completion', only {table.column_names}.")
-    return table
+
+def read_rewards(table: pa.Table, name: str | None) -> list[float | None] | None:
+    """A column of rewards; `None` where there is none that holds numbers."""
+    if name not in table.column_names:
+        return None
+    kind = table.schema.field(name).type
+    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    return table[name].to_pylist() if is_number else None
 
 
 @dataclass(frozen=True)

@@ -75,10 +75,19 @@ def phases(runs: Iterable[Run]) -> list[str]:
 
 @dataclass(frozen=True)
 class Course:
-    """A quantity over the steps of one run in one phase: (step, value) pairs, and which of LOGS and COMPLETIONS."""
+    """
+    A quantity over the steps of one run in one phase.
+
+    Attributes:
+        points: (step, value) pairs, at the steps at which the value is a finite number.
+        source: which of LOGS and COMPLETIONS.
+        first_step, last_step: between which it was logged, with any value.
+    """
 
     points: tuple[tuple[int, float], ...]
     source: str
+    first_step: int
+    last_step: int
 
     @property
     def values(self) -> list[float]:
@@ -101,9 +110,19 @@ def course(run: Run, metric: Metric, phase: str) -> Course | None:
 def _from_logs(run: Run, metric: Metric, phase: str) -> Course | None:
     key = _log_key(run, metric, phase)
     # Of several evaluations at one step the last counts.
-    values = {entry["step"]: entry[key] for entry in run.log if key is not None and entry.get(key) is not None}
-    points = tuple((step, float(value)) for step, value in sorted(values.items()) if not math.isnan(value))
-    return Course(points, LOGS) if points else None
+    return _course({entry["step"]: entry[key] for entry in run.log if key is not None and key in entry}, LOGS)
+
+
+def _course(values: Mapping[int, float], source: str) -> Course | None:
+    points = tuple((step, float(value)) for step, value in sorted(values.items()) if math.isfinite(value))
+    return Course(points, source, min(values), max(values)) if points else None
+
+
+def is_never_a_number(run: Run, metric: Metric, phase: str) -> bool:
+    """Whether a quantity was logged, and each time as NaN or infinite."""
+    key = _log_key(run, metric, phase)
+    values = [entry[key] for entry in run.log if key is not None and key in entry]
+    return bool(values) and not any(map(math.isfinite, values))
 
 
 def _log_key(run: Run, metric: Metric, phase: str) -> str | None:
@@ -119,9 +138,7 @@ def _from_completions(run: Run, metric: Metric, phase: str) -> Course | None:
     if metric.of_completions is None or phase.startswith(TASK):
         return None
     statistics = run.held_out if phase == HELD_OUT else run.training
-    values = ((step, metric.of_completions(statistics[step])) for step in sorted(statistics))
-    points = tuple((step, value) for step, value in values if not math.isnan(value))
-    return Course(points, COMPLETIONS) if points else None
+    return _course({step: metric.of_completions(statistics[step]) for step in statistics}, COMPLETIONS)
 
 
 def start_and_end(course: Course, phase: str) -> tuple[float | None, float]:

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from .arms import Arm
-from .charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, make_panels
+from .charts import PANELS_NOTE, panel_svgs, swatch_svgs
 from .comparison import Comparison, counted_runs, label_of, seed_of, show_difference, show_estimate
 from .flags import RULES
 from .style import arm_style
@@ -29,7 +30,9 @@ def render_page(comparison: Comparison, phrases: Mapping[str, Iterable[str]]) ->
     return template.render(
         comparison=comparison,
         styles=[arm_style(index) for index in range(len(comparison.arms))],
-        panels=make_panels(comparison),
+        swatches=[Markup(svg) for svg in swatch_svgs(len(comparison.arms))],
+        panels=[(metric, Markup(svg)) for metric, svg in panel_svgs(comparison)],
+        panels_note=PANELS_NOTE,
         phases=[
             (phase, phase_note(phase), [row for row in comparison.rows if row.phase == phase])
             for phase in comparison.phases
@@ -38,9 +41,6 @@ def render_page(comparison: Comparison, phrases: Mapping[str, Iterable[str]]) ->
         rules=RULES,
         phrases=phrases,
         notes=(COMPLETIONS_NOTE, INTERVAL_NOTE),
-        width=WIDTH,
-        height=HEIGHT,
-        box={"left": LEFT, "top": TOP, "width": WIDTH - LEFT - RIGHT, "height": HEIGHT - TOP - BOTTOM},
         counted_runs=counted_runs,
         label_of=label_of,
         seed_of=seed_of,

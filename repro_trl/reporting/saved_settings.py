@@ -38,33 +38,37 @@ class _InertUnpickler(pickle.Unpickler):
         return None  # a tensor
 
 
-def read_settings(folder: Path) -> dict[str, Any]:
+def read_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """
     Settings of a run by name, plain values only: of its training arguments, and of the JSON files beside them.
 
-    The name of the arguments' class is the entry `config_class`. A folder without such files gives an empty one.
+    The name of the arguments' class is the entry `config_class`. A folder without such files gives no settings.
 
-    Raises:
-        ValueError: a file is there but cannot be read.
+    Returns:
+        The settings, and a sentence on each file that is there but cannot be read.
     """
     settings: dict[str, Any] = {}
+    broken = []
     for file_name, prefix in JSON_FILES.items():
         file = folder / file_name
         if file.is_file():
             try:
                 values = json.loads(file.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise ValueError(f"{file}: not a JSON file ({error}).") from error
-            settings |= {f"{prefix}{key}": value for key, value in values.items()}
+                settings |= {f"{prefix}{key}": value for key, value in values.items()}
+            except (ValueError, AttributeError, RecursionError, OSError) as error:
+                broken.append(f"{file_name} cannot be read as a JSON object ({type(error).__name__})")
     file = folder / ARGUMENTS_FILE
     if file.is_file():
-        arguments = _read_arguments(file)
+        try:
+            arguments = _read_arguments(file)
+        except ValueError as error:
+            return settings, [*broken, str(error)]
         settings["config_class"] = type(arguments).__name__
         for name, value in arguments.state.items():
             value = _plain(value)
             if not name.startswith("_") and value is not _UNREADABLE:
                 settings[name] = value
-    return settings
+    return settings, broken
 
 
 def _read_arguments(file: Path) -> _Opaque:
@@ -74,9 +78,9 @@ def _read_arguments(file: Path) -> _Opaque:
             arguments = _InertUnpickler(io.BytesIO(archive.read(member))).load()
     # A pickle is a program; a broken one may fail in any way.
     except Exception as error:
-        raise ValueError(f"{file}: cannot be read as saved training arguments ({error}).") from error
+        raise ValueError(f"{file.name} cannot be read as saved training arguments ({error})") from error
     if not isinstance(arguments, _Opaque) or not isinstance(getattr(arguments, "state", None), dict):
-        raise ValueError(f"{file}: holds no training arguments.")
+        raise ValueError(f"{file.name} holds no training arguments")
     return arguments
 
 

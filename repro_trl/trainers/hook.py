@@ -133,9 +133,15 @@ class AdvantageHook(ExactResume):
             batch["advantages"] = advantages
             self._rewrite_logged_advantages(advantages, rollout.policy_mask)
 
-    def _calculate_rewards(self, *args: Any, **kwargs: Any) -> Tensor:
+    def _read_completions(self, completions: list[Any], completion_ids: list[list[int]]) -> None:
+        """Called with what reward functions and logs are given, in TRL's form; change it in place."""
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[Any]
+    ) -> Tensor:
+        self._read_completions(completions, completion_ids_list)
         # TRL keeps the rewards of single functions to itself; algorithms other than GRPO start from them.
-        self._rewards_per_func = super()._calculate_rewards(*args, **kwargs)
+        self._rewards_per_func = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         return self._rewards_per_func
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:

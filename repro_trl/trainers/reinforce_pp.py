@@ -6,6 +6,7 @@ from torch import Tensor
 from trl import GRPOTrainer
 
 from ..config import ReproConfigMixin
+from ..validation import check_bool
 from .estimators import discounted_returns
 from .hook import Rollout
 from .repro import ReproMixin
@@ -43,6 +44,7 @@ class ReinforcePlusPlusConfig(TokenRewardConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_bool(self, "use_group_baseline")
         if self.use_group_baseline and self.num_generations < 2:
             raise ValueError(
                 "use_group_baseline=True with num_generations=1: a completion is its own group, and its advantage "

@@ -1,7 +1,6 @@
 """`ReproMixin`: adds the process advantage to whatever outcome advantage a trainer computes."""
 
 import math
-import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,23 +10,24 @@ from torch import Tensor
 from transformers.utils import logging
 from trl.trainer.utils import get_config_model_id
 
-from ..answers import extract_answer
-from ..config import ReproConfigMixin
+from ..config import AUTO_PREFIX, ReproConfigMixin
 from ..method.advantage import normalize_rewards
 from ..method.measure import Objectives
 from ..method.process_reward import score_gains
 from ..method.score import ScoredRollouts, reward_completions, spread_rewards
 from ..method.segments import find_segment_starts
+from ..verifier import verify_answer
+from .ground_truth import GroundTruth
+from .health import ObjectiveHealth, written_texts
 from .hook import Rollout
+from .markers import MarkerKeeper
 from .model_card import ReproModelCard
 from .policy_scorer import BatchScores, PolicyScorer
+from .prefix_search import PrefixSearch
 from .shared_pass import SharedPass, sharing_obstacle
 from .trace_recorder import TraceRecorder
 
 logger = logging.get_logger(__name__)
-
-# Columns of these names hold what a reward compares with: a wrong `repro_answer_column` is then an oversight.
-_GROUND_TRUTH_NAME = re.compile(r"answer|solution|truth|target|label|gold|reference|^gt$", re.IGNORECASE)
 
 REPRO_PAPER = {
     "title": "Rectifying LLM Thought from Lens of Optimization",
@@ -50,8 +50,8 @@ class ReproMixin(ReproModelCard):
     of METHOD §5. With `repro_alpha=0` it is `super()` alone.
 
     Args:
-        answer_fn: takes a dataset row, returns the bare ground-truth answer, or `None` for a row without one. Replaces
-            `repro_answer_column`.
+        answer_fn: takes a dataset row, returns its ground truth in any form that a column may hold it, or `None` for a
+            row without one. Replaces `repro_answer_column`.
 
     All other arguments are those of the trainer. `args` may be the plain TRL config: RePro's settings then have their
     defaults.
@@ -59,8 +59,8 @@ class ReproMixin(ReproModelCard):
 
     _config_class: type[ReproConfigMixin]
     _paper = REPRO_PAPER
-    # False where the training set is known to hold no ground truth.
-    _has_answers = True
+    # Where `repro_answer_prefix="auto"` looks for the form to ask with.
+    _prefix_search: PrefixSearch | None = None
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class ReproMixin(ReproModelCard):
         reward_funcs: Any = None,
         args: Any = None,
         *more: Any,
-        answer_fn: Callable[[dict[str, Any]], str | None] | None = None,
+        answer_fn: Callable[[dict[str, Any]], Any] | None = None,
         **kwargs: Any,
     ) -> None:
         if args is None:
@@ -77,74 +77,60 @@ class ReproMixin(ReproModelCard):
         elif not isinstance(args, ReproConfigMixin):
             args = self._config_class.from_trl(args)
         super().__init__(model, reward_funcs, args, *more, **kwargs)
-        self._answer_fn = answer_fn
         self._check_dataset()
+        self._ground_truth = GroundTruth(self.train_dataset, args, answer_fn, self.accelerator.is_main_process)
         self._traces = TraceRecorder(self)
+        self._markers = MarkerKeeper(self._tokenizer, self.args.repro_think_end, self.accelerator.is_main_process)
         if self.args.repro_alpha > 0:
             self._scorer = PolicyScorer(
                 self.model, self._tokenizer, self.args, self.accelerator, self.temperature, self.segment_starts
             )
             self._shared_pass = SharedPass(self._scorer, lambda: sharing_obstacle(self))
+            self._health = ObjectiveHealth(self._scorer)
+            if self.args.repro_answer_prefix == AUTO_PREFIX:
+                self._prefix_search = PrefixSearch(self._scorer)
 
     # ------------------------------------------------------------------------------------------------ start-up checks
 
     def _check_dataset(self) -> None:
         columns = self.train_dataset.column_names
-        if columns is None:  # a streamed dataset may not know its columns; rows are checked as they come
-            return
-        if "prompt" not in columns and self.environment_factories is None:
+        if columns is not None and "prompt" not in columns and self.environment_factories is None:
             raise ValueError(
                 f"train_dataset has no column 'prompt', only {columns}. Rename the column that holds the problem, for "
                 "example dataset.rename_column('question', 'prompt')."
-            )
-        if self.args.repro_alpha > 0 and self._answer_fn is None and self.args.repro_answer_column not in columns:
-            self._report_missing_answers(columns)
-            self._has_answers = False
-
-    def _report_missing_answers(self, columns: list[str]) -> None:
-        """An error where a ground truth seems to be meant; else a warning, so that data that train GRPO train this."""
-        column = self.args.repro_answer_column
-        candidates = [name for name in columns if _GROUND_TRUTH_NAME.search(name)]
-        if column != ReproConfigMixin.repro_answer_column or candidates:
-            raise ValueError(
-                f"repro_answer_column={column!r} is not a column of the dataset, which has {columns}. Name the column "
-                "with the ground truth, or give the trainer an `answer_fn`."
-            )
-        if self.accelerator.is_main_process:
-            logger.warning_once(
-                f"The dataset has no column {column!r}, only {columns}: without a ground truth RePro adds nothing to "
-                "the outcome advantage. Name its column in `repro_answer_column`, or give the trainer an `answer_fn`."
             )
 
     def _set_signature_columns_if_needed(self) -> None:
         # With `remove_unused_columns=True`, TRL keeps only what it reads itself.
         super()._set_signature_columns_if_needed()
-        if self.args.repro_answer_column not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, self.args.repro_answer_column]
+        self._signature_columns = self._ground_truth.kept_columns(self._signature_columns)
 
-    def _answer_of(self, example: dict[str, Any]) -> str | None:
-        if self._answer_fn is not None:
-            return self._answer_fn(example) or None
-        column = self.args.repro_answer_column
-        if column not in example and self.model.training:
-            self._report_missing_answers(list(example))
-        return extract_answer(example.get(column))
+    def _read_completions(self, completions: list[Any], completion_ids: list[list[int]]) -> None:
+        super()._read_completions(completions, completion_ids)
+        self._markers.restore(completions, completion_ids)
 
     # ----------------------------------------------------------------------------------------------------- advantages
 
     def _before_rollout(self, examples: list[dict[str, Any]]) -> None:
         super()._before_rollout(examples)
-        if self.args.repro_alpha == 0 or not self._has_answers:
+        if self.model.training:
+            self._ground_truth.observe(examples)
+        if self.args.repro_alpha == 0 or not self._ground_truth.has_answers:
             return
         self._scorer.model = self.model  # accelerate may have wrapped it
-        self._answers = [self._answer_of(example) for example in examples]
-        self._shared_pass.open(self._answers)
+        self._answers = [self._ground_truth.answer_of(example) for example in examples]
+        if self._prefix_search is None or self._prefix_search.chosen is not None:
+            self._shared_pass.open(self._answers)
 
     def _compute_advantages(self, rollout: Rollout) -> Tensor:
         outcome = super()._compute_advantages(rollout)
         alpha = self.args.repro_alpha
-        if alpha == 0 or not self._has_answers:
+        if alpha == 0 or not self._ground_truth.has_answers:
             return outcome
+        texts = written_texts(self._tokenizer, rollout.batch, self.eos_token_ids)
+        verdicts = [verify_answer(*pair, self.args.repro_think_end) for pair in zip(texts, self._answers, strict=True)]
+        if self._prefix_search is not None:
+            self._prefix_search.observe(rollout.batch, self._answers, rollout.policy_mask, texts, verdicts, self._size)
         scores = self._measure(rollout)
         started = time.perf_counter()
         scored = self._newest_scored = self._reward(rollout, scores.objectives)
@@ -154,20 +140,41 @@ class ReproMixin(ReproModelCard):
         process = alpha * scored.advantages * mask
         seconds = scores.seconds + time.perf_counter() - started
         self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
+        auc = self._health.update(scored, verdicts)
+        self._metrics["train" if self.model.training else "eval"]["repro/objective_auc"].append(auc)
         total = outcome * mask + process
         if self.args.repro_trace_steps > 0 or self.log_completions:
             self._traces.record(rollout, scored, total, self._answers)
         return total
+
+    def _kept_state(self) -> dict[str, Any]:
+        state = super()._kept_state()
+        if self.args.repro_alpha > 0:
+            state["objective_health"] = self._health.state()
+        if self._prefix_search is not None:
+            state["prefix_search"] = self._prefix_search.state()
+        return state
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        super()._restore_state(state)
+        if self.args.repro_alpha > 0 and "objective_health" in state:
+            self._health.restore(state["objective_health"])
+        if self._prefix_search is not None and "prefix_search" in state:
+            self._prefix_search.restore(state["prefix_search"])
 
     def _measure(self, rollout: Rollout) -> BatchScores:
         """METHOD §2 and §3: J at the boundaries of this process's completions; the one stage that runs the policy."""
         self._shared_pass.stop_waiting()
         if self._shared_pass.scores is not None:
             return self._shared_pass.scores
-        args = self.args
-        size = args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
         image_pass = self._get_per_token_logps_and_entropies
-        return self._scorer.score(rollout.batch, self._answers, rollout.policy_mask, size, image_pass)
+        return self._scorer.score(rollout.batch, self._answers, rollout.policy_mask, self._size, image_pass)
+
+    @property
+    def _size(self) -> int:
+        """Completions per forward."""
+        args = self.args
+        return args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
 
     def _reward(self, rollout: Rollout, objectives: Objectives) -> ScoredRollouts:
         """METHOD §4 to §5.2: from J to the advantage of each token."""

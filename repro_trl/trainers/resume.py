@@ -1,15 +1,32 @@
 """`ExactResume`: a run that died comes back as if it had not."""
 
+import dataclasses
+import json
 import logging
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model, send_to_device
+from transformers import TrainingArguments
 from transformers.conversion_mapping import get_model_conversion_mapping
 
 logger = logging.getLogger(__name__)
+
+STATE_FILE = "repro_state.json"
+
+# Of transformers' own settings, those that shape the tensors of a rollout; which of TRL's appear in it depends on
+# `gradient_accumulation_steps`.
+_SHAPING = {"per_device_train_batch_size", "gradient_accumulation_steps", "bf16", "fp16"}
+# Settings of TRL and of this package that act after a rollout is made, or on what is shown of it.
+_NOT_SHAPING = {
+    *("epsilon", "epsilon_high", "delta", "loss_type", "top_entropy_quantile", "log_completions", "log_multimodal"),
+    *("num_completions_to_print", "log_unique_prompts", "log_completions_hub_repo", "num_generations_eval"),
+    *("repro_trace_steps", "critic_learning_rate", "critic_max_grad_norm", "critic_warmup_steps", "cliprange_value"),
+    *("vllm_server_base_url", "vllm_server_host", "vllm_server_port", "vllm_server_timeout", "vllm_group_port"),
+}
 
 
 class ExactResume:
@@ -29,10 +46,21 @@ class ExactResume:
         return self._train_sampler
 
     @property
-    def _generation_settings(self) -> list[int]:
+    def _generation_settings(self) -> dict[str, str]:
+        """What the tensors of a rollout depend on, by name. A setting that is not known to leave them alone counts."""
         args = self.args
-        sizes = [args.per_device_train_batch_size, args.steps_per_generation, self.num_iterations]
-        return [self.accelerator.num_processes, *sizes]
+        general = {f.name for f in dataclasses.fields(TrainingArguments)} - _SHAPING
+        names = sorted({f.name for f in dataclasses.fields(args)} - general - _NOT_SHAPING)
+        return {"number of processes": str(self.accelerator.num_processes)} | {
+            n: repr(getattr(args, n)) for n in names
+        }
+
+    def _kept_state(self) -> dict[str, Any]:
+        """What else a checkpoint keeps, as JSON; the same on all processes."""
+        return {}
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        """Take over what `_kept_state` returned."""
 
     def _rollouts_file(self, checkpoint: str) -> str:
         return os.path.join(checkpoint, f"rollouts_{self.accelerator.process_index}.pt")
@@ -40,6 +68,9 @@ class ExactResume:
     def _save_rng_state(self, output_dir: str) -> None:
         # Like the state of random numbers, rollouts are each process's own.
         super()._save_rng_state(output_dir)
+        state = self._kept_state()
+        if state and self.args.should_save:
+            Path(output_dir, STATE_FILE).write_text(json.dumps(state) + "\n", encoding="utf-8")
         if self._step % (self.args.steps_per_generation * self.num_iterations) != 0:
             rollouts = {"settings": self._generation_settings, "step": self._step, "batches": self._buffered_inputs}
             torch.save(rollouts, self._rollouts_file(output_dir))
@@ -62,6 +93,9 @@ class ExactResume:
         # The sampler shuffles anew in every epoch, from one generator that a new process starts at the first.
         for _ in range(int(self.state.epoch)):
             next(iter(self._train_sampler), None)
+        state_file = Path(checkpoint, STATE_FILE)
+        if state_file.is_file():
+            self._restore_state(json.loads(state_file.read_text(encoding="utf-8")))
 
         file = self._rollouts_file(checkpoint)
         saved = torch.load(file, map_location="cpu") if os.path.isfile(file) else None
@@ -71,5 +105,17 @@ class ExactResume:
         if all_fit:
             self._step = saved["step"]
             self._buffered_inputs = send_to_device(saved["batches"], self.accelerator.device)
-        elif saved is not None:
-            logger.warning("The rollouts in %s belong to another set-up: completions are generated anew.", checkpoint)
+        elif saved is not None and self.accelerator.is_main_process:
+            logger.warning(
+                "The rollouts kept in %s were made under other settings (%s): their completions are generated anew.",
+                checkpoint,
+                self._changes(saved["settings"]),
+            )
+
+    def _changes(self, saved: Any) -> str:
+        if not isinstance(saved, dict):
+            return "of another version of this package"
+        current = self._generation_settings
+        names = [name for name in sorted({*saved, *current}) if saved.get(name) != current.get(name)]
+        changes = [f"{name} {saved.get(name, 'unset')}, now {current.get(name, 'unset')}" for name in names]
+        return "; ".join(changes) or "on another process"

@@ -8,13 +8,19 @@ from torch import Tensor
 from trl import GRPOConfig
 from trl.trainer.utils import get_config_model_id
 
+from ..validation import check_integer, check_number
 from .estimators import masked_moments, masked_whiten
 from .hook import AdvantageHook, Rollout
 from .images import image_inputs
 
 
 class _OneGeneration(int):
-    """The number 1, let through by the check of `GRPOConfig` for at least two completions per prompt."""
+    """
+    The number 1, let through by the check of `GRPOConfig` for at least two completions per prompt.
+
+    `GRPOConfig.__post_init__` derives batch sizes, divides them by `num_generations` and refuses 1 in one go: another
+    number in its place would be divided by, and catching the error would skip the checks that come after it.
+    """
 
     def __new__(cls) -> Self:
         return super().__new__(cls, 1)
@@ -35,10 +41,8 @@ class TokenRewardConfig(GRPOConfig):
     gamma: float = field(default=1.0, metadata={"help": "Discount γ in [0, 1] of later rewards, per token."})
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma={self.gamma!r}: give a number in [0, 1].")
-        if self.num_generations < 1:
-            raise ValueError(f"num_generations={self.num_generations!r}: give an integer >= 1.")
+        check_number(self, "gamma", lambda x: 0 <= x <= 1, "a number in [0, 1]")
+        check_integer(self, "num_generations", 1)
         # GRPO compares the completions of one prompt; these algorithms need no second one.
         one_generation = self.num_generations == 1
         if one_generation:

@@ -1,26 +1,31 @@
-"""Arguments of a training script, and what they say of model and tokenizer."""
+"""Arguments of a training script, from the command line and a YAML file."""
 
+import sys
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from trl import ModelConfig, ScriptArguments, get_quantization_config
+from accelerate.commands.launch import launch_command_parser
+from trl import ScriptArguments, TrlParser
 
-from ..config import ReproConfigMixin
-from ..demo import MODEL_DIR
-
-POCKET = "pocket"
-PROMPT_COLUMNS = ("prompt", "problem", "question")
+from ..columns import PROBLEM_COLUMNS
+from .algorithms import ALGORITHMS
+from .names import OWN_NAMES, check_names, option_name, split_options, with_config
+from .quiet import quiet_upstream
 
 
 @dataclass
 class ReproScriptArguments(ScriptArguments):
-    """`trl.ScriptArguments`, where `dataset_name` may also be a local json, jsonl or parquet file, and what else it
-    takes to read a math dataset."""
+    """`trl.ScriptArguments`, where `dataset_name` may also be a local file or folder, and what else it
+    takes to read a math dataset and to reward answers."""
 
     prompt_column: str | None = field(
         default=None,
-        metadata={"help": f"Column with the problem. Default: the first there is of {', '.join(PROMPT_COLUMNS)}."},
+        metadata={
+            "help": "Column with the problem, dotted where it is nested. Default: the first there is of "
+            f"{', '.join(PROBLEM_COLUMNS)}."
+        },
     )
     instruction: str = field(
         default="Please reason step by step, and put your final answer within \\boxed{}.",
@@ -33,35 +38,59 @@ class ReproScriptArguments(ScriptArguments):
             "taken out of its train split. 0: no measurement."
         },
     )
-
-
-def config_arguments(arguments: list[str], default_config: Path) -> list[str]:
-    """Command-line arguments, with the embedded default's config added when they name no model and no config."""
-    named = {argument.split("=")[0] for argument in arguments}
-    if named & {"--model_name_or_path", "--config", "-h", "--help"}:
-        return arguments
-    return [*arguments, "--config", str(default_config)]
-
-
-def set_model_arguments(training_args: ReproConfigMixin, model_args: ModelConfig) -> None:
-    """Put what `ModelConfig` says of loading into `training_args.model_init_kwargs`, where TRL's trainers read it."""
-    if model_args.model_name_or_path == POCKET:
-        model_args.model_name_or_path = str(MODEL_DIR)
-    training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        "quantization_config": get_quantization_config(model_args),
-        **(training_args.model_init_kwargs or {}),
-    }
-
-
-def load_tokenizer(training_args: ReproConfigMixin, model_args: ModelConfig) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, padding and truncating on the left as TRL expects."""
-    return AutoTokenizer.from_pretrained(
-        model_args.model_name_or_path,
-        revision=model_args.model_revision,
-        trust_remote_code=training_args.trust_remote_code,
-        padding_side="left",
-        truncation_side="left",
+    reward_funcs: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Reward functions beside the verdict on the answer: `think_format_reward`, `accuracy_reward`, "
+            "`reasoning_accuracy_reward`, `get_soft_overlong_punishment` (with TRL's values), or the import path of "
+            "one of your own, such as `my_lib.rewards.brevity`. With one of TRL's two verdicts on the answer, "
+            "the package's own is measured and has no weight."
+        },
     )
+    reward_model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Reward model beside the verdict on the answer: a name on the Hub, or a folder."},
+    )
+
+
+def parse_arguments(
+    name: str, classes: Sequence[type], tokens: Sequence[str] | None = None, launched: bool = False
+) -> tuple[Any, ...]:
+    """
+    Instances of a script's dataclasses.
+
+    Args:
+        name: of the algorithm's command; its config for the bundled model is read where the arguments name no model
+            and no config.
+        classes: the dataclasses, one parser for all.
+        tokens: the command line. Default: that of this process.
+        launched: whether a training command has read what the YAML file says to it and to `accelerate launch`.
+
+    Raises:
+        ValueError: a setting that nobody knows, with the nearest known one, or a bad value.
+    """
+    quiet_upstream()
+    tokens = with_config(sys.argv[1:] if tokens is None else tokens, ALGORITHMS[name].default_config)
+    parser = TrlParser(
+        classes,
+        prog=f"repro-trl {name}",
+        usage=f"repro-trl {name} [--config FILE] [--SETTING VALUE …]",
+        allow_abbrev=False,
+    )
+    *parsed, from_file, from_command_line = parser.parse_args_and_config(
+        tokens, return_remaining_strings=True, separate_remaining_strings=True
+    )
+    known = {action.dest for action in parser._actions}
+    check_names((option_name(group[0]) for group in split_options(from_command_line)), known)
+    for_launcher = [option_name(key) for key in from_file[::2]]
+    launcher = {option_name(option) for option in launch_command_parser()._option_string_actions}
+    check_names(
+        for_launcher, known | launcher | set(OWN_NAMES), tokens[tokens.index("--config") + 1] if for_launcher else None
+    )
+    if for_launcher and not launched:
+        warnings.warn(
+            f"Of the config file, {', '.join(for_launcher)} concerns `repro-trl {name}` alone and is skipped: this "
+            "script was not started by it.",
+            stacklevel=2,
+        )
+    return tuple(parsed)

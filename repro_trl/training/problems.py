@@ -1,75 +1,164 @@
 """Problems from any dataset or file, in the columns that the trainers read."""
 
-from pathlib import Path
+import json
+from collections.abc import Callable
 from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
+from trl import DatasetMixtureConfig, get_dataset
 
+from ..columns import (
+    PROBLEM_COLUMNS,
+    column_paths,
+    fields_of,
+    find_answer_column,
+    find_column,
+    has_column,
+    read_column,
+)
 from ..config import ReproConfigMixin
 from ..demo import task as demo_task
-from .arguments import POCKET, PROMPT_COLUMNS, ReproScriptArguments
+from .algorithms import POCKET
+from .arguments import ReproScriptArguments
+from .files import load_splits
 
-ANSWER_COLUMNS = ("solution", "answer")
-FILE_FORMATS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+_ROWS_FOR_CHOICE = 100
+
+Prompt = str | list[dict[str, Any]]
 
 
 def load_problems(
-    script_args: ReproScriptArguments, training_args: ReproConfigMixin, tokenizer: PreTrainedTokenizerBase
+    script_args: ReproScriptArguments,
+    training_args: ReproConfigMixin,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset_args: DatasetMixtureConfig,
 ) -> tuple[Dataset, Dataset | None]:
     """
-    Training problems and held-out ones, with a column `prompt` as TRL wants it.
+    Training problems and held-out ones, with a column `prompt` as TRL wants it. No problem is in both.
 
-    The ground truth is read from `repro_answer_column`, or from `answer` in a dataset that has no such column; the
-    setting is changed then, and said so.
+    The ground truth stays in the column `repro_answer_column`, which is set where it was not; the value of a nested
+    one is put into a column of its dotted name. Rows without a problem are left out.
+
+    Raises:
+        ValueError: a split or a column that is not there, or a problem that is none.
     """
     count = script_args.num_eval_problems
-    if script_args.dataset_name in (None, POCKET):
+    if not dataset_args.datasets and script_args.dataset_name in (None, POCKET):
         return demo_task.train_dataset(), demo_task.eval_dataset(count) if count else None
+    if script_args.dataset_streaming:
+        raise ValueError("dataset_streaming=True: problems are held out of the whole dataset. Leave the setting out.")
 
-    splits = _load_splits(script_args)
-    train = splits[script_args.dataset_train_split]
-    if script_args.dataset_test_split in splits:
-        held_out = splits[script_args.dataset_test_split].shuffle(seed=training_args.seed)
-    elif count:
-        parts = train.train_test_split(test_size=min(count, len(train) // 2), seed=training_args.seed)
-        train, held_out = parts["train"], parts["test"]
+    if dataset_args.datasets:
+        splits = get_dataset(dataset_args)
     else:
-        held_out = train.select([])
-
-    columns = train.column_names
-    prompt_column = script_args.prompt_column or next((name for name in PROMPT_COLUMNS if name in columns), None)
-    if prompt_column not in columns:
+        splits = load_splits(script_args.dataset_name, script_args.dataset_config)
+    train, held_out = _choose_splits(splits, script_args)
+    rows = [train[index] for index in range(min(_ROWS_FOR_CHOICE, len(train)))]
+    prompt_column = script_args.prompt_column or find_column(rows, PROBLEM_COLUMNS)
+    if prompt_column is None or not any(has_column(row, prompt_column) for row in rows):
         raise ValueError(
-            f"prompt_column={script_args.prompt_column!r}: the dataset has the columns {columns}. Name the one that "
-            "holds the problem."
+            f"prompt_column={script_args.prompt_column!r}: the dataset has the columns "
+            f"{column_paths(rows[0]) if rows else train.column_names}. Name the one that holds the problem."
         )
-    wanted = training_args.repro_answer_column
-    if wanted not in columns:
-        training_args.repro_answer_column = next((name for name in ANSWER_COLUMNS if name in columns), wanted)
-        print(f"No column {wanted!r} in the dataset: ground truth is read from {training_args.repro_answer_column!r}.")
+    if training_args.repro_answer_column is None:
+        training_args.repro_answer_column = find_answer_column(rows)
 
-    def to_prompt(row: dict[str, Any]) -> dict[str, Any]:
-        problem = row[prompt_column]
-        if isinstance(problem, list):
-            return {"prompt": problem}
-        text = f"{problem}\n\n{script_args.instruction}" if script_args.instruction else problem
-        if tokenizer.chat_template is None:  # a base model continues plain text
-            return {"prompt": f"{text}\n\n"}
-        return {"prompt": [{"role": "user", "content": text}]}
+    to_row = _row_reader(prompt_column, training_args.repro_answer_column, script_args.instruction, tokenizer)
+    train = _read_rows(train, to_row, prompt_column)
+    if len(train) == 0:
+        raise ValueError(f"prompt_column={prompt_column!r} holds no problem in any row.")
+    if not count:
+        return train, None
+    if held_out is None:
+        return _carve_out(train, count, training_args.seed)
+    held_out = _read_rows(held_out.shuffle(seed=training_args.seed), to_row, prompt_column)
+    held_out = held_out.select(range(min(count, len(held_out))))
+    rest = _without(train, held_out)
+    if len(rest) == 0:
+        raise ValueError(
+            f"dataset_test_split={script_args.dataset_test_split!r} holds every problem of "
+            f"{script_args.dataset_train_split!r}: name another split, or set num_eval_problems to 0."
+        )
+    if len(rest) < len(train):
+        print(f"{len(train) - len(rest)} training problems are held-out ones too, and left out of training.")
+    return rest, held_out
 
-    train, held_out = (
-        rows.map(to_prompt, remove_columns=[prompt_column] if prompt_column != "prompt" else None)
-        for rows in (train, held_out)
-    )
-    return train, held_out.select(range(min(count, len(held_out)))) if count else None
+
+def _choose_splits(splits: DatasetDict, script_args: ReproScriptArguments) -> tuple[Dataset, Dataset | None]:
+    """The split to train on, and the one that held-out problems come from; `None` for the same one."""
+    train, test = script_args.dataset_train_split, script_args.dataset_test_split
+    if list(splits) == ["train"] and train == test:  # a file, or a dataset whose only split is named for both
+        return splits["train"], None
+    for name, value, default in (("dataset_train_split", train, None), ("dataset_test_split", test, "test")):
+        if value not in splits and value != default:
+            raise ValueError(
+                f"{name}={value!r}: the dataset has the split{'s' * (len(splits) > 1)} "
+                f"{', '.join(map(repr, splits))}. Name {'one of them' if len(splits) > 1 else 'it'}."
+            )
+    return splits[train], splits[test] if test in splits and test != train else None
 
 
-def _load_splits(script_args: ReproScriptArguments) -> DatasetDict:
-    path = Path(script_args.dataset_name)
-    if path.suffix in FILE_FORMATS:
-        if not path.is_file():
-            raise ValueError(f"dataset_name={script_args.dataset_name!r}: there is no such file.")
-        train = load_dataset(FILE_FORMATS[path.suffix], data_files=str(path), split="train")
-        return DatasetDict({script_args.dataset_train_split: train})
-    return load_dataset(script_args.dataset_name, name=script_args.dataset_config)
+def _row_reader(
+    prompt_column: str, answer_column: str | None, instruction: str, tokenizer: PreTrainedTokenizerBase
+) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    is_base_model = tokenizer.chat_template is None  # it continues plain text
+
+    def read(row: dict[str, Any]) -> dict[str, Any]:
+        prompt = _read_problem(read_column(row, prompt_column), prompt_column)
+        if isinstance(prompt, str):
+            text = f"{prompt}\n\n{instruction}" if instruction else prompt
+            prompt = f"{text}\n\n" if is_base_model else [{"role": "user", "content": text}]
+        columns = {"prompt": prompt}
+        if answer_column is not None and answer_column not in row:
+            columns[answer_column] = read_column(row, answer_column)
+        return columns
+
+    return read
+
+
+def _read_problem(value: Any, column: str) -> Prompt | None:
+    """A problem as text or messages; `None` for a row without one."""
+    fields = fields_of(value)
+    messages = [fields] if isinstance(fields, dict) else fields
+    if messages and all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in messages):
+        return list(messages)
+    if isinstance(value, dict) or (isinstance(value, list) and value):
+        paths = [f"{column}.{path}" for path in column_paths(fields)] if isinstance(value, dict) else []
+        remedy = f" Name one of its fields: {', '.join(map(repr, paths))}." if paths else ""
+        raise ValueError(
+            f"prompt_column={column!r} holds neither text nor messages with role and content, but {value!r}.{remedy}"
+        )
+    if value is None or isinstance(value, list) or (isinstance(value, float) and value != value):
+        return None
+    return str(value) if str(value).strip() else None
+
+
+def _read_rows(dataset: Dataset, read: Callable[[dict[str, Any]], dict[str, Any]], prompt_column: str) -> Dataset:
+    kept = dataset.filter(lambda row: _read_problem(read_column(row, prompt_column), prompt_column) is not None)
+    if len(kept) < len(dataset):
+        print(f"{len(dataset) - len(kept)} rows without a problem are left out.")
+    unused = [prompt_column] if prompt_column in dataset.column_names and prompt_column != "prompt" else None
+    return kept.map(read, remove_columns=unused)
+
+
+def _carve_out(train: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset | None]:
+    """Take held-out problems out of the training ones, with all their repetitions."""
+    keys = [_key(prompt) for prompt in train["prompt"]]
+    firsts = sorted({key: index for index, key in reversed(list(enumerate(keys)))}.values())
+    if len(firsts) < 2:
+        print("The dataset has one problem: none is held out, and no figures before and after are measured.")
+        return train, None
+    parts = train.select(firsts).train_test_split(test_size=min(count, len(firsts) // 2), seed=seed)
+    if len(firsts) == len(train):
+        return parts["train"], parts["test"]
+    return _without(train, parts["test"]), parts["test"]
+
+
+def _without(train: Dataset, held_out: Dataset) -> Dataset:
+    taken = {_key(prompt) for prompt in held_out["prompt"]}
+    return train.filter(lambda prompt: _key(prompt) not in taken, input_columns=["prompt"])
+
+
+def _key(prompt: Prompt) -> str:
+    return json.dumps(prompt, sort_keys=True, default=str)

@@ -1,80 +1,128 @@
-"""What a training script shows: progress, and the held-out figures before and after."""
+"""What a training script shows while it trains: one bar with the figures that matter, or one line per logging step."""
 
-import json
-from pathlib import Path
+import sys
+from collections.abc import Mapping
 from typing import Any
 
+from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback
 
-# Logged by the trainer's evaluation, which samples as training does; and by `EvaluationCallback`, whose completions
-# have seeds of their own, so that `repro-trl eval` gets the same ones from the saved model.
-TRAINER_COLUMNS = {
-    "accuracy": "eval_rewards/accuracy/mean",
-    "thinking tokens": "eval_thinking_tokens",
-    "backtracks": "eval_backtracks",
-    "truncated": "eval_completions/clipped_ratio",
-    "J gain": "eval_repro/objective_gain",
-}
+from .quiet import quiet_bars
+
 HELD_OUT = "held_out"
+"""Name of the task of held-out problems in the logs of `EvaluationCallback`."""
+
+# What is shown, and the keys under which `EvaluationCallback` logs it. Its completions have seeds of their own:
+# `repro-trl eval` draws the same ones from the saved model.
 HELD_OUT_COLUMNS = {
     "accuracy": f"eval_{HELD_OUT}/accuracy",
     "thinking tokens": f"eval_{HELD_OUT}/thinking_tokens",
     "backtracks": f"eval_{HELD_OUT}/backtracks",
     "truncated": f"eval_{HELD_OUT}/truncation_rate",
 }
-TRAINING_COLUMNS = {name: key.removeprefix("eval_") for name, key in TRAINER_COLUMNS.items()}
+
+
+def training_columns(trainer: Any) -> dict[str, str]:
+    """What is shown of a training step, and the keys under which the trainer logs it."""
+    answer_reward = trainer.reward_func_names[0]
+    return {
+        "accuracy": f"rewards/{answer_reward}/mean",
+        "thinking tokens": "thinking_tokens",
+        "backtracks": "backtracks",
+        "truncated": "completions/clipped_ratio",
+        "J gain": "repro/objective_gain",
+    }
+
+
+def evaluation_columns(trainer: Any) -> dict[str, str]:
+    """The same of the trainer's own evaluation, which samples as training does."""
+    return {name: f"eval_{key}" for name, key in training_columns(trainer).items()}
+
+
+def figures(logs: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+    """The figures that `logs` has of these columns, in one line; empty where it has none of accuracy."""
+    if columns["accuracy"] not in logs:
+        return ""
+    values = {name: logs.get(key) for name, key in columns.items()}
+    # What does not happen needs no room.
+    shown = {name: value for name, value in values.items() if value is not None and (value or name != "truncated")}
+    return "  ".join(f"{name} {value:{'+.2f' if name == 'J gain' else '.2f'}}" for name, value in shown.items())
 
 
 class ProgressLines(TrainerCallback):
     """
-    One short line per logging step above the progress bar, where TRL would print every metric it has. Of held-out
-    problems those in `held_out_columns` are shown.
+    One short line per logging step and evaluation, where there is no terminal.
+
+    Args:
+        training, held_out: columns as in `training_columns`.
     """
 
-    def __init__(self, held_out_columns: dict[str, str]) -> None:
-        self.columns = {"held out": held_out_columns, "training": TRAINING_COLUMNS}
+    def __init__(self, training: Mapping[str, str], held_out: Mapping[str, str]) -> None:
+        self.columns = {"held out": held_out, "training": training}
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if not state.is_world_process_zero or not logs:
             return
-        label = next((label for label, columns in self.columns.items() if columns["accuracy"] in logs), None)
-        if label is None:
+        for label, columns in self.columns.items():
+            if line := figures(logs, columns):
+                print(f"step {state.global_step:>4}/{state.max_steps}  {label}:  {line}", flush=True)
+
+
+class ProgressBar(TrainerCallback):
+    """
+    One bar for the training, with the figures of the last logging step behind it; those of held-out problems while
+    there are no others.
+
+    Args:
+        training, held_out: columns as in `training_columns`.
+    """
+
+    def __init__(self, training: Mapping[str, str], held_out: Mapping[str, str]) -> None:
+        self.training, self.held_out = training, held_out
+        self.bar: tqdm | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
+            self.bar.set_description_str("held out" if args.eval_on_start else "training")
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.set_description_str("held out")
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.set_description_str("training")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if self.bar is None or not logs:
             return
-        values = {name: logs.get(key) for name, key in self.columns[label].items()}
-        numbers = "  ".join(f"{name} {value:.2f}" for name, value in values.items() if value is not None)
-        print(f"step {state.global_step:>4}/{state.max_steps}  {label}:  {numbers}", flush=True)
+        line = figures(logs, self.training)
+        if not line and (held_out := figures(logs, self.held_out)):
+            line = f"held out: {held_out}"
+        if line:
+            self.bar.set_postfix_str(line)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
 
 
-class QuietProgressBar(ProgressCallback):
-    """The progress bar without the dictionary of metrics under it."""
+def show_progress(trainer: Any, held_out: Mapping[str, str]) -> None:
+    """
+    Replace the trainer's printing of metrics: in a terminal by a bar, elsewhere and with `disable_tqdm` by lines.
+    Trackers still get all metrics.
 
-    def on_log(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-
-def show_progress(trainer: Any, held_out_columns: dict[str, str]) -> None:
-    """Replace the trainer's printing of metrics by `ProgressLines`; trackers still get all of them."""
+    Args:
+        held_out: columns of the evaluation to show.
+    """
     for printing in (ProgressCallback, PrinterCallback):
         trainer.pop_callback(printing)
-    if not trainer.args.disable_tqdm:
-        trainer.add_callback(QuietProgressBar)
-    trainer.add_callback(ProgressLines(held_out_columns))
-
-
-def before_after_table(trainer: Any, columns: dict[str, str]) -> str:
-    """
-    The first and the last evaluation of a run side by side, with the keys in `columns`; also written to
-    `before_after.json` in its folder.
-    """
-    logged = {key: [entry[key] for entry in trainer.state.log_history if key in entry] for key in columns.values()}
-    rows = {
-        name: {column: logged[key][index] if logged[key] else None for column, key in columns.items()}
-        for name, index in (("before", 0), ("after", -1))
-    }
-    if trainer.is_world_process_zero():
-        Path(trainer.args.output_dir, "before_after.json").write_text(json.dumps(rows, indent=2) + "\n")
-    shown = [column for column, value in rows["after"].items() if value is not None]
-    lines = ["".join([f"{'held out':10}", *(f"{column:>17}" for column in shown)])]
-    for name, row in rows.items():
-        lines.append("".join([f"{name:10}", *(f"{row[column]:>17.3f}" for column in shown)]))
-    return "\n".join(lines)
+    with_bar = sys.stderr.isatty() and not trainer.args.disable_tqdm
+    trainer.add_callback((ProgressBar if with_bar else ProgressLines)(training_columns(trainer), held_out))
+    quiet_bars()  # those of saving would break into this one

@@ -8,28 +8,58 @@ from trl.trainer.utils import get_config_model_id
 
 from ..answers import extract_answer
 from ..evaluation import EvaluationCallback, Sampling, task_from_rows
-from .progress import HELD_OUT, HELD_OUT_COLUMNS, TRAINER_COLUMNS, before_after_table, show_progress
+from .progress import HELD_OUT, HELD_OUT_COLUMNS, evaluation_columns, show_progress
+from .tables import Rows, format_table, write_rows
 
 
-def train_and_report(trainer: Any, dataset_name: str | None) -> None:
-    """Train with progress lines, save model, tokenizer and card, and print held-out figures before and after."""
+def train_and_report(trainer: Any, dataset_name: str | None = None) -> None:
+    """
+    Train, save model, tokenizer and card, print held-out figures before and after, and say where everything is.
+
+    Args:
+        trainer: a trainer of this package, not yet trained.
+        dataset_name: for the model card.
+    """
     args = trainer.args
     command = evaluate_as_the_command_does(trainer)
-    columns = TRAINER_COLUMNS if command is None else HELD_OUT_COLUMNS
-    show_progress(trainer, columns)
+    columns = evaluation_columns(trainer)
+    show_progress(trainer, columns if command is None else HELD_OUT_COLUMNS)
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model(args.output_dir)
     trainer.create_model_card(dataset_name=dataset_name)
     if trainer.eval_dataset is not None:
         trainer.evaluate()
-        trainer.accelerator.print("\n" + before_after_table(trainer, {**TRAINER_COLUMNS, **columns}))
+        rows = before_and_after(trainer, columns if command is None else {**columns, **HELD_OUT_COLUMNS})
+        if trainer.is_world_process_zero():
+            write_rows(rows, args.output_dir)
+            print(f"\n{format_table(rows)}")
     save_records(trainer, dataset_name)
-    trainer.accelerator.print(f"\nModel, tokenizer, card and logs are in {args.output_dir}")
-    if command is not None:
-        trainer.accelerator.print(f"The last line of the table, from the saved model:\n    {command}")
+    if trainer.is_world_process_zero():
+        print("\n" + whereabouts(args.output_dir, command), flush=True)
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=dataset_name)
     trainer.end()
+
+
+def before_and_after(trainer: Any, columns: dict[str, str]) -> Rows:
+    """The first and the last evaluation of a run, of which `columns` names the logged keys."""
+    logged = {key: [entry[key] for entry in trainer.state.log_history if key in entry] for key in columns.values()}
+    return {
+        name: {column: logged[key][index] if logged[key] else None for column, key in columns.items()}
+        for name, index in (("before", 0), ("after", -1))
+    }
+
+
+def whereabouts(output_dir: str, evaluate: str | None) -> str:
+    """Where model and logs are, and the commands that read them."""
+    lines = {
+        "Model, card": output_dir,
+        "Logs": str(Path(output_dir, "trainer_state.json")),
+        "Report": f"repro-trl report {output_dir} --html {Path(output_dir, 'report.html')}",
+    }
+    if evaluate is not None:
+        lines["Evaluate"] = evaluate
+    return "\n".join(f"{name:13}{text}" for name, text in lines.items())
 
 
 def save_records(trainer: Any, dataset_name: str | None) -> None:
@@ -52,7 +82,7 @@ def evaluate_as_the_command_does(trainer: Any) -> str | None:
         and with vLLM, whose speed the callback does not have.
     """
     args = trainer.args
-    if trainer.eval_dataset is None or args.use_vllm:
+    if trainer.eval_dataset is None or args.use_vllm or args.repro_answer_column is None:
         return None
     rows = [
         {

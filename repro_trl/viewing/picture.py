@@ -1,4 +1,4 @@
-"""The completions of one prompt as a picture: curves above, the thought by segment below. Needs matplotlib."""
+"""The completions of one prompt as a picture: curves above, the thought by segment below."""
 
 import itertools
 import os
@@ -37,7 +37,7 @@ def write_picture(path: str | os.PathLike, traces: Sequence[Trace]) -> None:
     Draw completions of one prompt side by side, the first `MAX_COLUMNS` of them.
 
     Args:
-        path: file to write; its suffix says the format, usually `.png`.
+        path: file to write, a PNG.
         traces: of one prompt, at least one.
     """
     traces = traces[:MAX_COLUMNS]
@@ -58,7 +58,7 @@ def write_picture(path: str | os.PathLike, traces: Sequence[Trace]) -> None:
         _draw_strip(strip, trace, largest)
         _draw_curves(curve, scores, trace, largest)
         _draw_text(text, blocks, largest, text_height)
-    figure.savefig(path, dpi=140)
+    figure.savefig(path, format="png", dpi=140)
 
 
 def _blocks(trace: Trace) -> list[_Block]:

@@ -1,26 +1,47 @@
 """Rows of prompts, completions and answers, from a file or a dataset: checked, in the forms TRL knows."""
 
-import json
+import dataclasses
+import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..answers import extract_answer
+from ..columns import (
+    COMPLETION_COLUMNS,
+    PROBLEM_COLUMNS,
+    find_answer_column,
+    find_column,
+    has_column,
+    read_column,
+)
+from ..loose_rows import UnreadableRow
 from ..messages import Messages, completion_text, prompt_text
 
-PROMPT_COLUMNS = ("prompt", "problem", "question")
-COMPLETION_COLUMNS = ("completion", "completions", "response", "responses")
-ANSWER_COLUMNS = ("repro_answer", "solution", "answer")
+HEAD = 20
+"""Rows that tell what a source is, for the first ones may be broken."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns to read; `None`: the first there is of the usual names."""
+    """
+    Names of the columns to read, dotted where they are nested.
+
+    Attributes:
+        prompt, completion, answer: as they were asked for; `None`: the first there is of the usual names.
+        usual_answer: where no answer column was asked for, that of the source as a whole. A row without it is read by
+            the usual names.
+    """
 
     prompt: str | None = None
     completion: str | None = None
     answer: str | None = None
+    usual_answer: str | None = None
+
+    def of_source(self, head: Sequence[Mapping[str, Any]]) -> "Columns":
+        """The same for a source that begins with these rows: its answers are then read from one column."""
+        return dataclasses.replace(self, usual_answer=find_answer_column(head))
 
 
 @dataclass(frozen=True)
@@ -86,17 +107,11 @@ def _problem_text(prompt: str | Messages) -> str:
     return prompt if isinstance(prompt, str) else prompt_text(prompt[-1:])
 
 
-def parse_line(number: int, line: bytes, columns: Columns, **options: Any) -> Row | Refusal | None:
-    """The row that a line of a jsonl file holds; `None` for a blank line. Options are those of `check_row`."""
-    if not line.strip():
-        return None
-    try:
-        record = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return Refusal(number, f"not UTF-8 (byte {error.start + 1})")
-    except (ValueError, RecursionError) as error:
-        return Refusal(number, f"not JSON ({error})")
-    return check_row(number, record, columns, **options)
+def read_source(records: Iterator[tuple[int, Any]], columns: Columns) -> Iterator[tuple[int, Any, Columns]]:
+    """Records of one source with their numbers, and the columns to read them by, found in the first of them."""
+    head = list(itertools.islice(records, HEAD))
+    columns = columns.of_source([record for _, record in head if isinstance(record, dict)])
+    yield from ((number, record, columns) for number, record in itertools.chain(head, records))
 
 
 def check_row(
@@ -113,32 +128,36 @@ def check_row(
         answers: where the ground truth is looked up; by default in the record.
     """
     try:
+        if isinstance(record, UnreadableRow):
+            raise ValueError(record.reason)
         if not isinstance(record, dict):
             raise ValueError(f"not an object but {_kind(record)}")
-        prompt = _check_prompt(*_value(record, columns.prompt, PROMPT_COLUMNS, "prompt"))
+        prompt = _check_prompt(
+            *_value(record, columns.prompt, "prompt", lambda: find_column([record], PROBLEM_COLUMNS))
+        )
         has_list, completions = False, []
         if with_completions:
-            has_list, completions = _check_completions(
-                *_value(record, columns.completion, COMPLETION_COLUMNS, "completion")
+            name, value = _value(
+                record, columns.completion, "completion", lambda: find_column([record], COMPLETION_COLUMNS)
             )
+            has_list, completions = _check_completions(name, value)
         if answers is not None:
             answer = answers.find(prompt)
         else:
-            answer = _check_answer(*_value(record, columns.answer, ANSWER_COLUMNS, "answer"))
+            name, value = _value(record, columns.answer, "answer", lambda: _answer_column(record, columns))
+            answer = _check_answer(name, value)
     except ValueError as error:
         return Refusal(number, str(error))
     return Row(number, record, prompt, completions, has_list, answer)
 
 
-def has_completions(record: bytes | dict[str, Any], columns: Columns) -> bool:
-    """Whether a row, read or as a line of a file, has a column of completions."""
-    if isinstance(record, bytes):
-        try:
-            record = json.loads(record.decode("utf-8-sig"))
-        except (ValueError, RecursionError):
-            return False
-    names = [columns.completion] if columns.completion else COMPLETION_COLUMNS
-    return isinstance(record, dict) and any(name in record for name in names)
+def has_completions(record: Any, columns: Columns) -> bool:
+    """Whether a row has a column of completions."""
+    if not isinstance(record, dict):
+        return False
+    if columns.completion:
+        return has_column(record, columns.completion)
+    return find_column([record], COMPLETION_COLUMNS) is not None
 
 
 def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -153,12 +172,21 @@ def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield group
 
 
-def _value(record: dict[str, Any], column: str | None, usual: tuple[str, ...], kind: str) -> tuple[str, Any]:
-    name = column or next((name for name in usual if name in record), None)
-    if name in record:
-        return name, record[name]
-    wanted = repr(column) if column else " or ".join(map(repr, usual))
-    raise ValueError(f"no {kind}: {wanted} is not among its fields, {', '.join(map(repr, record)) or 'none'}")
+def _value(
+    record: dict[str, Any], column: str | None, kind: str, find_usual: Callable[[], str | None]
+) -> tuple[str, Any]:
+    name = column or find_usual()
+    if name is not None and has_column(record, name):
+        return name, read_column(record, name)
+    fields = ", ".join(map(repr, record)) or "none"
+    if column:
+        raise ValueError(f"no {kind}: {column!r} is not among its fields, {fields}")
+    raise ValueError(f"no {kind}: none of its fields, {fields}, has a usual name; --{kind}_column names one")
+
+
+def _answer_column(record: dict[str, Any], columns: Columns) -> str | None:
+    usual = columns.usual_answer
+    return usual if usual is not None and has_column(record, usual) else find_answer_column([record])
 
 
 def _check_answer(name: str, value: Any) -> str | None:

@@ -2,130 +2,99 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from tqdm import tqdm
 
+from ..command_line import DONE, FAILED, run_command
+from ..demo import MODEL_DIR
+from ..jsonl import JsonlWriter, read_object, write_atomically
+from ..loose_rows import read_rows, row_files
+from ..models import model_files
 from ..traces import floats, fork_entropies
-from .rows import Columns, Refusal, Row, groups, parse_line
-from .scorer import CompletionScorer, ScoredGroup, add_scoring_arguments, scorer_from_arguments
-
-FIELD = "repro"
-
-_DESCRIPTION = f"""
-Each row gets a field {FIELD!r}: an object, or a list of them where the row has a list of completions, with
-boundaries (tokens before each boundary), entropies (nats, at the boundaries that are segment starts), objective (J,
-nats per answer token), magnitude, stability and scores at the boundaries, process_rewards and normalized_rewards of
-the segments between them, and advantages of the tokens; or not_scored with the reason. Neighbouring rows with the same
-prompt are one group for the normalisation. Rows that cannot be read are reported with their line numbers and left out,
-and the exit status is then 1. The same command run again goes on where an interrupted one stopped.
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = f"{parser.description} {_DESCRIPTION}"
-    parser.add_argument("input", type=Path, help="jsonl file: a prompt, its completion or completions, and an answer.")
-    parser.add_argument("output", type=Path, help="jsonl file to write.")
-    parser.add_argument("--overwrite", action="store_true", help="Start anew instead of going on with the output.")
-    add_row_arguments(parser)
-    add_scoring_arguments(parser)
-
-
-def add_row_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say what the columns of a file are."""
-    rows = parser.add_argument_group("columns")
-    rows.add_argument("--prompt_column", help="Text or messages. Default: prompt, problem or question.")
-    rows.add_argument(
-        "--completion_column",
-        help="A text, one message, or a list of either. Default: completion, completions, response or responses.",
-    )
-    rows.add_argument(
-        "--answer_column",
-        help="Ground truth: an answer, or a solution with it. Default: repro_answer, solution or answer.",
-    )
-    rows.add_argument(
-        "--as_user_message",
-        action="store_true",
-        help="Put prompts that are text into the chat template, as a user's message; otherwise they are left alone.",
-    )
-
-
-def columns_from_arguments(arguments: argparse.Namespace) -> Columns:
-    """What `add_row_arguments` was given."""
-    return Columns(arguments.prompt_column, arguments.completion_column, arguments.answer_column)
-
-
-class _OtherInputError(ValueError):
-    """The output was written for another input."""
+from .arguments import columns_from_arguments, scorer_from_arguments
+from .rows import Refusal, Row, check_row, groups, read_source
+from .score_arguments import FIELD
+from .scorer import CompletionScorer, ScoredGroup
 
 
 def run(arguments: argparse.Namespace) -> int:
-    try:
-        scorer, num_written = _prepare(arguments)
-    except (ValueError, OSError) as error:
-        print(f"repro-trl score: {error}", file=sys.stderr)
-        return 2
-    try:
-        return _score_file(arguments, scorer, num_written)
-    except _OtherInputError as error:
-        print(f"repro-trl score: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
-        return 130
+    kept = "What was done is kept; the same command goes on from there."
+    return run_command("score", lambda: _run(arguments), kept)
 
 
-def _prepare(arguments: argparse.Namespace) -> tuple[CompletionScorer, int]:
-    """The scorer, and the rows that the output holds already; raises for what cannot work."""
-    if not arguments.input.is_file():
-        raise ValueError(f"{arguments.input}: there is no such file.")
-    if arguments.output.exists() and arguments.output.samefile(arguments.input):
-        raise ValueError(f"{arguments.output} is the input, too. Name another file.")
-    return scorer_from_arguments(arguments), _open_output(arguments)
+def _run(arguments: argparse.Namespace) -> int:
+    files = _input_files(arguments.input, arguments.output)
+    scorer = scorer_from_arguments(arguments)
+    settings = _settings(arguments)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    with JsonlWriter(arguments.output, wait=False) as writer:
+        _begin(writer, settings, arguments.overwrite)
+        return _score_files(arguments, files, scorer, writer)
+
+
+def _input_files(source: Path, output: Path) -> list[Path]:
+    """
+    The files to read, checked with the output before a model is loaded.
+
+    Raises:
+        ValueError: a file cannot be read or written.
+    """
+    files = row_files(source)
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder. Name the file to write.")
+    if output.exists() and any(output.samefile(file) for file in files):
+        raise ValueError(f"{output} is the input, too. Name another file.")
+    if not any(True for file in files for _ in read_rows(file)):
+        raise ValueError(f"{source} holds no rows.")
+    return files
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
 
 
-def _open_output(arguments: argparse.Namespace) -> int:
-    """Make the output ready to be appended to; returns the rows that it holds already."""
-    output = arguments.output
-    settings_file = output.with_name(output.name + ".settings.json")
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What decides the scores of a row."""
     ignored = {"input", "output", "overwrite", "command", "run"}
     settings = {name: value for name, value in vars(arguments).items() if name not in ignored}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if not output.exists() or arguments.overwrite:
-        output.write_bytes(b"")
-        settings_file.write_text(json.dumps(settings, indent=2) + "\n")
-        return 0
-    if not settings_file.is_file():
+    return {
+        **settings,
+        "model_files": model_files(arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision),
+    }
+
+
+def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> None:
+    """Empty the output, or hold the settings with which it was begun against those of this run."""
+    output = writer.path
+    file = output.with_name(output.name + ".settings.json")
+    if overwrite:
+        writer.clear()
+    if writer.is_empty:  # a run that failed before its first row binds nobody
+        write_atomically(file, json.dumps(settings, indent=2) + "\n")
+        return
+    if not file.is_file():
         raise ValueError(
-            f"{output} exists, and {settings_file.name} does not, so it cannot be gone on with. Name another file, or "
-            "give --overwrite."
+            f"{output} exists, and {file.name} does not, so it cannot be gone on with. Name another file, or give "
+            "--overwrite."
         )
-    former = json.loads(settings_file.read_text())
+    former = read_object(file, "Name another output, or give --overwrite.")
     changed = sorted(name for name in former.keys() | settings.keys() if former.get(name) != settings.get(name))
     if changed:
         raise ValueError(f"{output} was begun with other values of {', '.join(changed)}. Give those, or --overwrite.")
-    with open(output, "rb+") as file:
-        size = lines = 0
-        for line in file:
-            if not line.endswith(b"\n"):  # written in part
-                break
-            size, lines = size + len(line), lines + 1
-        file.truncate(size)
-    return lines
 
 
 def _check_written(row: Row, line: bytes, output: Path) -> None:
-    written = json.loads(line)
-    written.pop(FIELD)
-    if written != {name: value for name, value in row.record.items() if name != FIELD}:
-        raise _OtherInputError(
+    try:
+        written = json.loads(line)
+        written.pop(FIELD)
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+        written = None
+    # As text, in which NaN equals itself.
+    if json.dumps(written) != json.dumps({name: value for name, value in row.record.items() if name != FIELD}):
+        raise ValueError(
             f"{output} does not belong to this input: its row for line {row.number} is another one. Give --overwrite, "
             "or name another file."
         )
@@ -134,16 +103,18 @@ def _check_written(row: Row, line: bytes, output: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- scoring
 
 
-def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, num_written: int) -> int:
+def _score_files(
+    arguments: argparse.Namespace, files: list[Path], scorer: CompletionScorer, writer: JsonlWriter
+) -> int:
     num_rows = 0
     reader = _Reader(arguments, scorer)
     with (
-        open(arguments.input, "rb") as source,
         open(arguments.output, "rb") as written,
-        open(arguments.output, "ab") as output,
-        tqdm(total=os.path.getsize(arguments.input), unit="B", unit_scale=True, desc="score") as progress,
+        tqdm(unit=" rows", desc="score") as progress,
     ):
-        for group in groups(reader.rows(source, progress)):
+        num_written = sum(1 for _ in written)
+        written.seek(0)
+        for group in groups(reader.rows(files, progress)):
             # Rows are written a group at a time, and a group that was written in part is scored once more as a whole:
             # so what an interrupted run leaves has no bearing on the scores.
             new = []
@@ -155,15 +126,12 @@ def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, num_wri
                 num_written -= 1
             num_rows += len(group)
             if new:
-                lines = reader.score(group)[-len(new) :]
-                output.write(b"".join(lines))
-                output.flush()
-            progress.set_postfix(rows=num_rows, refused=reader.refused, refresh=False)
+                writer.append(reader.score(group)[-len(new) :])
+            progress.set_postfix(refused=reader.refused, refresh=False)
         if num_written:
-            raise _OtherInputError(
+            raise ValueError(
                 f"{arguments.output} has more rows than the input. Give --overwrite, or name another file."
             )
-        progress.update(progress.total - progress.n)
     if reader.too_long:
         print(
             f"{reader.too_long} completions are longer than the {scorer.context_length} tokens that the model was "
@@ -171,7 +139,7 @@ def _score_file(arguments: argparse.Namespace, scorer: CompletionScorer, num_wri
             file=sys.stderr,
         )
     print(f"{num_rows} rows in {arguments.output}, {reader.refused} refused.", file=sys.stderr)
-    return 1 if reader.refused else 0
+    return FAILED if reader.refused else DONE
 
 
 class _Reader:
@@ -184,18 +152,25 @@ class _Reader:
         self.refused = 0
         self.too_long = 0
 
-    def rows(self, source: BinaryIO, progress: tqdm) -> Iterator[Row]:
-        for number, line in enumerate(source, start=1):
-            row = parse_line(number, line, self._columns)
-            progress.update(len(line))
-            if isinstance(row, Row):
-                problem = self._scorer.prompt_problem(self._prompt(row))
+    def rows(self, files: list[Path], progress: tqdm) -> Iterator[Row]:
+        for file in files:
+            for number, record, columns in read_source(read_rows(file), self._columns):
+                row = check_row(number, record, columns)
+                progress.update()
+                problem = self._problem(row) if isinstance(row, Row) else None
                 row = Refusal(number, problem) if problem else row
-            if isinstance(row, Refusal):
-                self.refused += 1
-                progress.write(str(row), file=sys.stderr)
-            elif row is not None:
-                yield row
+                if isinstance(row, Refusal):
+                    self.refused += 1
+                    progress.write(f"{file}, {row}", file=sys.stderr)
+                else:
+                    yield row
+
+    def _problem(self, row: Row) -> str | None:
+        try:
+            json.dumps(row.record)
+        except TypeError as error:  # dates and bytes of parquet files
+            return f"it cannot be written as JSON ({error})"
+        return self._scorer.prompt_problem(self._prompt(row))
 
     def score(self, group: list[Row]) -> list[bytes]:
         """The lines of a group's rows, scores added."""

@@ -1,8 +1,5 @@
 """Scores given completions with a model, outside a trainer: the same stages, one prompt at a time."""
 
-import argparse
-import dataclasses
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +7,10 @@ from typing import Any
 import torch
 from jinja2 import TemplateError
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..config import ReproConfigMixin
-from ..demo import MODEL_DIR
 from ..method.completions import CompletionReader
 from ..method.measure import (
     boundary_count,
@@ -28,9 +24,6 @@ from ..method.measure import (
 from ..method.score import ScoredRollouts, reward_completions
 
 logger = logging.get_logger(__name__)
-
-# Settings that mean nothing without a training run.
-_TRAINING_SETTINGS = {"repro_alpha", "repro_answer_column", "repro_trace_steps"}
 
 NO_ANSWER = "no ground truth"
 EMPTY = "empty completion"
@@ -217,67 +210,3 @@ class CompletionScorer:
             "completion_ids": padded.view(count, width),
             "completion_mask": torch.arange(width, device=device) < lengths.unsqueeze(1),
         }
-
-
-# ------------------------------------------------------------------------------------------------------- command line
-
-
-def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that name the model, and RePro's settings with the names and texts that they have in training."""
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model", default=None, metavar="NAME_OR_PATH", help="Hub name or folder. Default: the embedded model."
-    )
-    model.add_argument("--revision", default="main", help="Branch, tag or commit on the Hub. Default: %(default)s.")
-    model.add_argument("--dtype", default="auto", help="Such as float32 or bfloat16. Default: that of the checkpoint.")
-    model.add_argument("--device", default=None, help="Default: the accelerator, or else the CPU.")
-    model.add_argument(
-        "--trust_remote_code", action="store_true", help="Run the code that a model on the Hub comes with."
-    )
-    model.add_argument(
-        "--temperature", type=float, default=1.0, help="By which logits are divided. Default: %(default)s."
-    )
-    model.add_argument(
-        "--batch_size",
-        type=int,
-        default=8,
-        help="Completions of one prompt that share a forward. Default: %(default)s.",
-    )
-    repro = parser.add_argument_group("RePro's settings, as in training")
-    for f in dataclasses.fields(ScoringSettings):
-        if f.name not in _TRAINING_SETTINGS:
-            repro.add_argument(
-                f"--{f.name}",
-                # A setting that may be None is a number or a text when it is given.
-                type={"repro_think_end": str, "repro_ema_weight": float}.get(f.name, f.type),
-                default=f.default,
-                choices=f.metadata.get("choices"),
-                help=f"{f.metadata['help']} Default: {f.default!r}.".replace("%", "%%"),
-            )
-
-
-def scorer_from_arguments(arguments: argparse.Namespace) -> CompletionScorer:
-    """
-    The scorer that the arguments of `add_scoring_arguments` ask for.
-
-    Raises:
-        ValueError: an argument that cannot work, named with its value.
-    """
-    settings = settings_from_arguments(arguments)
-    if not (math.isfinite(arguments.temperature) and arguments.temperature > 0):
-        raise ValueError(f"--temperature {arguments.temperature}: give a number > 0.")
-    if arguments.batch_size < 1:
-        raise ValueError(f"--batch_size {arguments.batch_size}: give an integer >= 1.")
-    name = arguments.model or str(MODEL_DIR)
-    options = {"revision": arguments.revision, "trust_remote_code": arguments.trust_remote_code}
-    tokenizer = AutoTokenizer.from_pretrained(name, **options)
-    model = AutoModelForCausalLM.from_pretrained(name, dtype=arguments.dtype, **options)
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model = model.to(arguments.device or accelerator).eval()
-    return CompletionScorer(model, tokenizer, settings, arguments.temperature, arguments.batch_size)
-
-
-def settings_from_arguments(arguments: argparse.Namespace) -> ScoringSettings:
-    """RePro's settings among the arguments of `add_scoring_arguments`."""
-    names = {f.name for f in dataclasses.fields(ScoringSettings)} - _TRAINING_SETTINGS
-    return ScoringSettings(**{name: getattr(arguments, name) for name in names})

@@ -52,8 +52,8 @@ def command_figures(model, folder):
     """What the command says of a saved model."""
     tasks = folder / "pocket.jsonl"
     tasks.write_text("".join(json.dumps(row) + "\n" for row in pocket_task.eval_dataset(5)))
-    settings = ["--temperature", "1", "--top_p", "1", "--max_new_tokens", "16", "--batch_size", "4"]
-    arguments = ["--model", str(model), "--tasks", str(tasks), "--num_samples", "2", *settings]
+    settings = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "16", "--batch_size", "4"]
+    arguments = ["--model", str(model), "--tasks", str(tasks), "--num_generations", "2", *settings]
     assert main(["eval", *arguments, "--output_dir", str(folder / "eval")]) == 0
     return json.loads((folder / "eval" / "results.json").read_text())["tasks"]["pocket"]
 

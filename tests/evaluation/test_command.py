@@ -20,12 +20,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from repro_trl.cli import main
 from repro_trl.demo import task as pocket_task
-from repro_trl.evaluation import run as run_module
 from repro_trl.evaluation import sandbox
-from repro_trl.evaluation.records import Part, Record, Sample, read_items, read_parts
-from repro_trl.evaluation.sampling import TransformersSampler
+from repro_trl.evaluation.records import Record, Sample, item_line, part, read_items, read_parts
+from repro_trl.generation import TransformersSampler
 
-SETTINGS = ["--temperature", "1", "--top_p", "1", "--max_new_tokens", "24", "--batch_size", "4", "--num_samples", "2"]
+SETTINGS = [
+    "--temperature",
+    "1",
+    "--top_p",
+    "1",
+    "--max_completion_length",
+    "24",
+    "--batch_size",
+    "4",
+    "--num_generations",
+    "2",
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +71,7 @@ def test_the_embedded_model_gets_the_accuracy_of_the_examples_own_table(tmp_path
     dataset = pocket_task.eval_dataset(24)
     file = tmp_path / "pocket.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in dataset))
-    settings = ["--temperature", "1", "--top_p", "1", "--max_new_tokens", "160", "--num_samples", "1"]
+    settings = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "160", "--num_generations", "1"]
     assert (
         main(["eval", "--model", str(MODEL_DIR), "--tasks", str(file), "--output_dir", str(tmp_path), *settings]) == 0
     )
@@ -124,8 +134,7 @@ def test_an_interrupted_unit_is_the_only_one_sampled_again(finished, policy, hel
         return generate(self, prompts, seeds, sampling)
 
     monkeypatch.setattr(TransformersSampler, "generate", counted)
-    with pytest.raises(KeyboardInterrupt):
-        evaluation(policy, held_out, tmp_path / "out")
+    assert evaluation(policy, held_out, tmp_path / "out") == 130
     assert evaluation(policy, held_out, tmp_path / "out") == 0
     assert calls == [4] * 6  # five units, the fourth of them twice
     assert final_files(tmp_path / "out") == final_files(finished)
@@ -145,8 +154,6 @@ def test_other_settings_do_not_go_on_with_an_earlier_run(finished, policy, held_
     model = AutoModelForCausalLM.from_pretrained(other)
     model.lm_head.weight.data += 0.1
     model.save_pretrained(other)
-    assert run_module.model_fingerprint(str(other)) != run_module.model_fingerprint(policy)
-    assert run_module.model_fingerprint("Qwen/Qwen3-1.7B") is None
 
 
 def test_a_file_of_others_is_not_read(finished, policy, held_out, tmp_path, capsys):
@@ -215,15 +222,15 @@ def test_what_cannot_be_compared(finished, policy, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--num_samples", "0"], "num_samples=0"),
-        (["--temperature", "-1"], "temperature=-1"),
-        (["--revision", "aime24"], "revision='aime24'"),
-        (["--revision", "aime24=abc"], "revision='aime24=abc'"),
-        (["--verify_workers", "0"], "workers=0"),
+        (["--num_generations", "0"], "--num_generations: '0': give an integer >= 1"),
+        (["--temperature", "-1"], "--temperature: '-1': give a number >= 0"),
+        (["--dataset_revision", "aime24"], "--dataset_revision 'aime24'"),
+        (["--dataset_revision", "aime24=abc"], "--dataset_revision 'aime24=abc'"),
+        (["--verify_workers", "0"], "--verify_workers: '0'"),
         (["--compare_to", "nowhere"], "compare_to='nowhere'"),
         (["--backend", "vllm"], "vLLM is not installed"),
         (["--tasks", " ,"], "tasks=' ,' names none"),
-        (["--model", "/nowhere"], "model='/nowhere' cannot be loaded"),
+        (["--model", "/nowhere"], "--model_name_or_path /nowhere: there is no such folder"),
     ],
 )
 def test_settings_that_are_refused(policy, held_out, tmp_path, capsys, arguments, message):
@@ -240,17 +247,17 @@ def test_two_tasks_of_one_name(policy, held_out, tmp_path, capsys):
 def test_parts_written_twice_count_once(tmp_path):
     sample = Sample("0", 0, "text\u2028\n", 1, 1, 1, 0, False)
     for process in (0, 1):
-        with Part(tmp_path, "samples", process) as part:
-            part.append([sample])
-    with Part(tmp_path, "samples", 1) as part:
-        part.append([Sample("0", 1, "é", 1, 1, 1, 0, True)])
+        with part(tmp_path, "samples", process) as writer:
+            writer.append([item_line(sample)])
+    with part(tmp_path, "samples", 1) as writer:
+        writer.append([item_line(Sample("0", 1, "é", 1, 1, 1, 0, True))])
     assert list(read_parts(tmp_path, "samples", Sample)) == [("0", 0), ("0", 1)]
     assert read_parts(tmp_path, "samples", Sample)["0", 0] == sample
     # A process that goes on behind a line that was cut off removes it first.
     path = tmp_path / "samples-0.jsonl"
     os.truncate(path, path.stat().st_size - 3)
-    with Part(tmp_path, "samples", 0) as part:
-        part.append([Sample("1", 0, "next", 1, 1, 1, 0, False)])
+    with part(tmp_path, "samples", 0) as writer:
+        writer.append([item_line(Sample("1", 0, "next", 1, 1, 1, 0, False))])
     assert [item.problem for item in read_items(path, Sample)] == ["1"]
 
 
@@ -258,19 +265,19 @@ def test_a_process_that_was_left_behind_is_waited_for(tmp_path, capsys):
     order = []
 
     def write(name):
-        with Part(tmp_path, "samples", 0) as part:
+        with part(tmp_path, "samples", 0) as writer:
             order.append(name)
-            part.append([Sample(name, 0, "text", 1, 1, 1, 0, False)])
+            writer.append([item_line(Sample(name, 0, "text", 1, 1, 1, 0, False))])
 
-    with Part(tmp_path, "samples", 0) as part:
+    with part(tmp_path, "samples", 0) as writer:
         second = threading.Thread(target=write, args=("second",))
         second.start()
         while "waiting" not in capsys.readouterr().err:
             time.sleep(0.01)
         order.append("first")
-        part.append([Sample("first", 0, "text", 1, 1, 1, 0, False)])
+        writer.append([item_line(Sample("first", 0, "text", 1, 1, 1, 0, False))])
     second.join()
-    assert order == ["first", "second"] == [item.problem for item in read_items(part.path, Sample)]
+    assert order == ["first", "second"] == [item.problem for item in read_items(writer.path, Sample)]
 
 
 @pytest.mark.slow

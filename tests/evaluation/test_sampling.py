@@ -12,20 +12,18 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
 
+from repro_trl import generation as generation_module
 from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation import Sampling, task_from_rows
-from repro_trl.evaluation import sampling as sampling_module
 from repro_trl.evaluation.rows import MathTarget, Problem
-from repro_trl.evaluation.sampling import (
+from repro_trl.evaluation.sampling import sample_seed, sample_units, work_units
+from repro_trl.generation import (
     SeededDraw,
     TransformersSampler,
     eos_token_ids,
     load_sampler,
     prompt_ids,
     prompt_text,
-    sample_seed,
-    sample_units,
-    work_units,
 )
 
 
@@ -220,7 +218,7 @@ def test_vllm_gets_the_same_prompts_settings_and_seeds(monkeypatch, problems):
     stand_in = types.ModuleType("vllm")
     stand_in.LLM, stand_in.SamplingParams = LLM, lambda **settings: types.SimpleNamespace(**settings)
     monkeypatch.setitem(sys.modules, "vllm", stand_in)
-    monkeypatch.setattr(sampling_module.importlib.util, "find_spec", lambda name: name == "vllm")
+    monkeypatch.setattr(generation_module.importlib.util, "find_spec", lambda name: name == "vllm")
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     sampler = load_sampler(str(MODEL_DIR), None, "vllm", "bfloat16", torch.device("cpu"), 2)
     samples = samples_of(sampler, problems[:1], Sampling(), 2)

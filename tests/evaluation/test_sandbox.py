@@ -1,7 +1,6 @@
 """Hostile programs: what they try fails, ends in time, and leaves nothing behind."""
 
 import os
-import shutil
 import socket
 import threading
 import time
@@ -9,39 +8,12 @@ import venv
 
 import psutil
 import pytest
+from sandboxes import ISOLATIONS, SMALL, isolations, run
 
 from repro_trl.evaluation import sandbox
-from repro_trl.evaluation.sandbox import Limits, Sandbox, SandboxError, usable_isolation
+from repro_trl.evaluation.sandbox import Sandbox, SandboxError, usable_isolation
 
-# Programs that start children or use threads of their own are judged with these.
-SMALL = Limits(memory=1 << 30, processes=16, disk=1 << 20, output=100_000)
-
-
-@pytest.fixture(scope="module", params=["usable", pytest.param("filters", marks=pytest.mark.slow)])
-def isolation(request):
-    """What is used on this machine; and what would be used where namespaces are not allowed."""
-    patch = pytest.MonkeyPatch()
-    name = usable_isolation() if request.param == "usable" else request.param
-    if name == "filters" and os.geteuid() == 0:
-        # A Python in root's own folder cannot be used by the user that programs then run as; the system's can.
-        patch.setattr(sandbox.sys, "executable", shutil.which("python3", path="/usr/bin:/bin") or "python3")
-    try:
-        with Sandbox("", isolation=name):
-            pass
-    except (SandboxError, OSError) as error:
-        patch.undo()
-        pytest.skip(f"no {name} here: {error}")
-    yield name
-    patch.undo()
-
-
-def run(isolation, source, seconds=10.0, limits=SMALL, kind="input", **request):
-    with Sandbox(source, limits, isolation) as box:
-        result = box.run(kind, seconds, **request)
-        # The sandbox itself is unharmed, and the next run knows nothing of the last.
-        again = box.run(kind, seconds, **request)
-    assert again.status == result.status
-    return result
+isolation = pytest.fixture(isolations, scope="module", params=ISOLATIONS)
 
 
 def test_something_works_here():
@@ -61,7 +33,7 @@ def test_a_function_is_called_with_its_arguments(isolation):
     result = run(isolation, source, kind="call", function="f", arguments=([1, 2.5], "x"))
     assert (result.status, result.value) == ("ok", [[1, 2.5], {"b": "x"}])
     result = run(isolation, "def g(x):\n    return {x}", kind="call", function="g", arguments=(1,))
-    assert result.status == "error" and "JSON" in result.detail
+    assert result.status == "ok" and repr(result.value) == "<set>"
     assert run(isolation, "def g(x): pass", kind="call", function="f", arguments=(1,)).status == "error"
 
 
@@ -91,7 +63,10 @@ def test_assertions(isolation, source, status):
         ("import ctypes\nctypes.string_at(0)", "error"),
         ("import os\nos.abort()", "error"),
         ("def f(): f()\nf()", "error"),
-        ("import sys\nsys.stdout.close()", "error"),
+        ("import sys\nsys.stdout.close()", "ok"),
+        ("import sys\nsys.exit('wrong input')", "error"),
+        ("import os\nos._exit(1)", "error"),
+        ("import threading\nthreading.Thread(target=lambda: 1 / 0).start()", "ok"),
         ("print('\\ud800')", "ok"),
     ],
 )

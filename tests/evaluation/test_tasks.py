@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import gzip
 import json
 import pickle
 import zlib
@@ -254,6 +255,56 @@ def test_own_file(tmp_path, suffix):
     assert task.problems[0].target == MathTarget("1002")
 
 
+def test_own_folder_and_compressed_files(tmp_path):
+    rows = [{"question": "1+1", "answer": "2"}]
+    write(tmp_path / "sums", "a", rows)
+    (tmp_path / "sums" / "b.JSONL.gz").write_bytes(gzip.compress(json.dumps(rows[0]).encode()))
+    (tmp_path / "sums" / "notes.txt").write_text("no rows")
+    task = load_task(str(tmp_path / "sums"))
+    assert task.name == "sums" and len(task.problems) == 2 and task.source["file"] == "a.jsonl, b.JSONL.gz"
+    assert load_task(str(tmp_path / "sums" / "b.JSONL.gz")).name == "b"
+    (tmp_path / "aime25.jsonl.gz").write_bytes(gzip.compress(json.dumps(ROWS["aime25"][0]).encode()))
+    assert load_task("aime25", tmp_path).problems[0].target == MathTarget("8")
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ("12345678901234567890123", "12345678901234567890123"),
+        ("9007199254740993", "9007199254740993"),
+        ("0.10000000000000000001", "0.10000000000000000001"),
+        ("1.50", "1.50"),
+        ("27.0", "27"),
+        ("1e3", "1000"),
+        ('"007"', "007"),
+        ('"None"', "None"),
+        ('"1e3"', "1e3"),
+        ("1" * 5000, "1" * 5000),
+    ],
+)
+def test_answers_keep_their_digits(tmp_path, written, answer):
+    answers = (written, "0.5", '"x"')
+    lines = "".join(f'{{"problem": "{i}", "answer": {text}}}\n' for i, text in enumerate(answers))
+    (tmp_path / "own.jsonl").write_text(lines)
+    (tmp_path / "list.json").write_text("[" + ", ".join(lines.splitlines()) + "]")
+    for name in ("own.jsonl", "list.json"):
+        targets = [problem.target for problem in load_task(str(tmp_path / name)).problems]
+        assert targets == [MathTarget(answer), MathTarget("0.5"), MathTarget("x")]
+
+
+@pytest.mark.parametrize(
+    "cell", ["None", "NA", "nan", "null", "True", "007", "1e3", "1.50", "12345678901234567890123"]
+)
+def test_cells_of_a_csv_file_are_text(tmp_path, cell):
+    (tmp_path / "own.csv").write_text(f"problem,answer\n1,{cell}\n2,0.5\n")
+    assert load_task(str(tmp_path / "own.csv")).problems[0].target == MathTarget(cell)
+
+
+def test_rows_in_memory_keep_their_digits():
+    task = task_from_rows("own", [{"problem": "1", "answer": 2**53 + 1}, {"problem": "2", "answer": 0.5}])
+    assert task.problems[0].target == MathTarget("9007199254740993")
+
+
 def test_own_messages_are_taken_as_they_are():
     prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1+1"}]
     task = task_from_rows("own", [{"prompt": prompt, "solution": "\\boxed{2}"}])
@@ -281,12 +332,12 @@ def test_own_files_that_cannot_be_used(tmp_path, rows, message):
 def test_names_that_lead_nowhere(tmp_path):
     with pytest.raises(TaskError, match=r"no such task. Name one of aime24, aime25.*jsonl"):
         load_task("aime26")
-    with pytest.raises(TaskError, match=r"no file '.*nowhere.jsonl'"):
+    with pytest.raises(TaskError, match=r"nowhere.jsonl: there is no such file"):
         load_task(str(tmp_path / "nowhere.jsonl"))
     with pytest.raises(TaskError, match="is no folder"):
         load_task("aime24", tmp_path / "nowhere")
     (tmp_path / "broken.jsonl").write_text("{")
-    with pytest.raises(TaskError, match="cannot be read"):
+    with pytest.raises(TaskError, match=r"broken.jsonl, line 1: it is not JSON"):
         load_task(str(tmp_path / "broken.jsonl"))
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(TaskError, match="empty"):

@@ -7,18 +7,14 @@ import ppo_repro
 import pytest
 import reinforce_pp_repro
 from peft import PeftModel
+from scripts import run_script
 from tiny_policy import save_tiny_policy
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
-from trl import ModelConfig, TrlParser
 
-from repro_trl import ReproPPOConfig, ReproReinforcePlusPlusConfig
-from repro_trl.training.arguments import ReproScriptArguments, config_arguments
+from repro_trl.training.arguments import parse_arguments
 
-CONFIGS = Path(ppo_repro.__file__).parent / "configs"
-SCRIPTS = {
-    "ppo": (ppo_repro, (ppo_repro.PPOScriptArguments, ReproPPOConfig, ModelConfig)),
-    "reinforce_pp": (reinforce_pp_repro, (ReproScriptArguments, ReproReinforcePlusPlusConfig, ModelConfig)),
-}
+CONFIGS = Path(__file__).parents[2] / "examples" / "configs"
+SCRIPTS = {"ppo": ppo_repro, "reinforce_pp": reinforce_pp_repro}
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +23,14 @@ def policy(tmp_path_factory):
 
 
 def run(name, policy, output_dir, *arguments):
-    script, classes = SCRIPTS[name]
-    arguments = [
+    run_script(
+        name.replace("_", "-"),
+        SCRIPTS[name],
         *("--config", CONFIGS / f"pocket_{name}.yaml", "--model_name_or_path", policy, "--output_dir", output_dir),
         *("--use_cpu", "true", "--disable_tqdm", "true", "--max_steps", 2, "--per_device_train_batch_size", 8),
         *("--num_eval_problems", 4, "--per_device_eval_batch_size", 4, "--max_completion_length", 24),
         *arguments,
-    ]
-    parsed = TrlParser(classes).parse_args_and_config(list(map(str, arguments)), fail_with_unknown_args=True)
-    script.main(*parsed)
+    )
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -73,19 +68,13 @@ def test_adapter_for_the_policy_and_for_the_critic(tmp_path, policy):
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_embedded_default_is_the_scripts_own(name):
-    arguments = config_arguments([], default_config=SCRIPTS[name][0].DEFAULT_CONFIG)
-    assert Path(arguments[-1]).is_file() and Path(arguments[-1]).name == f"pocket_{name}.yaml"
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
 def test_every_config_is_read_whole(tmp_path, name):
     configs = sorted(CONFIGS.glob(f"*_{name}.yaml"))
     assert len(configs) >= 2
     for config in configs:
         overrides = ["--output_dir", str(tmp_path), "--use_cpu", "true", "--use_vllm", "false", "--bf16", "false"]
-        script_args, training_args, model_args = TrlParser(SCRIPTS[name][1]).parse_args_and_config(
-            ["--config", str(config), *overrides], fail_with_unknown_args=True
+        script_args, training_args, model_args, _ = parse_arguments(
+            name.replace("_", "-"), SCRIPTS[name].ARGUMENTS, ["--config", str(config), *overrides]
         )
         assert script_args.dataset_name and model_args.model_name_or_path
         assert training_args.repro_alpha > 0

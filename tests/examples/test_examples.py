@@ -5,23 +5,20 @@ from pathlib import Path
 
 import grpo_repro
 import pytest
+from scripts import run_script
 from tiny_models import tiny_model
 from tiny_tokenizers import byte_level_tokenizer
 from transformers import AutoModelForCausalLM
-from trl import ModelConfig, TrlParser
 
-from repro_trl import ReproGRPOConfig
-from repro_trl.training.arguments import ReproScriptArguments, config_arguments
+from repro_trl.training.arguments import parse_arguments
 
-CONFIGS = Path(grpo_repro.__file__).parent / "configs"
+CONFIGS = Path(__file__).parents[2] / "examples" / "configs"
 DATA = Path(__file__).parents[3] / "shared" / "data"
 SHORT = ["--use_cpu", "true", "--disable_tqdm", "true", "--save_strategy", "no", "--report_to", "none"]
 
 
 def run(*arguments):
-    parser = TrlParser((ReproScriptArguments, ReproGRPOConfig, ModelConfig))
-    arguments = config_arguments([*map(str, arguments), *SHORT], default_config=grpo_repro.DEFAULT_CONFIG)
-    grpo_repro.main(*parser.parse_args_and_config(arguments, fail_with_unknown_args=True))
+    run_script("grpo", grpo_repro, *arguments, *SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +69,7 @@ def test_dataset_without_a_problem_column(tmp_path, small_model):
 def test_dataset_without_an_answer_column(tmp_path, small_model):
     file = tmp_path / "rows.jsonl"
     file.write_text('{"problem": "1+1", "truth": "2"}\n' * 8)
-    with pytest.raises(ValueError, match="repro_answer_column='solution'"):
+    with pytest.raises(ValueError, match=r"repro_answer_column=None.*'truth'"):
         run("--model_name_or_path", small_model, "--dataset_name", file, "--output_dir", tmp_path, "--bf16", "false")
 
 
@@ -92,10 +89,9 @@ def test_missing_file_is_named(tmp_path, small_model):
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.glob("*_grpo.yaml")), ids=lambda path: path.stem)
 def test_every_config_is_read_whole(tmp_path, config):
-    parser = TrlParser((ReproScriptArguments, ReproGRPOConfig, ModelConfig))
     overrides = ["--output_dir", str(tmp_path), "--use_cpu", "true", "--use_vllm", "false", "--bf16", "false"]
-    script_args, training_args, model_args = parser.parse_args_and_config(
-        ["--config", str(config), *overrides], fail_with_unknown_args=True
+    script_args, training_args, model_args, _ = parse_arguments(
+        "grpo", grpo_repro.ARGUMENTS, ["--config", str(config), *overrides]
     )
     assert script_args.dataset_name and model_args.model_name_or_path
     assert training_args.repro_alpha > 0

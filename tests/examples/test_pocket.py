@@ -8,8 +8,8 @@ from pocket.evaluate import Evaluation, evaluate, format_table
 from pocket.make import MODEL_DIR, make, make_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from repro_trl.answers import make_accuracy_reward
 from repro_trl.demo import task
+from repro_trl.rewards import make_answer_reward
 
 PROBLEM = task.Problem(("3+4", "9-4"))
 
@@ -160,7 +160,7 @@ def test_the_packages_math_reward_agrees_with_the_tasks_own():
     rows = traces(150, task.TraceStyle())
     completions = [[{"role": "assistant", "content": "".join(segments) + ending}] for _, segments, ending in rows]
     solutions = [f"\\boxed{{{problem.answer}}}" for problem, *_ in rows]
-    verdicts = make_accuracy_reward("solution", task.THINK_END)(completions=completions, solution=solutions)
+    verdicts = make_answer_reward("solution", task.THINK_END)(completions=completions, solution=solutions)
     own = task.accuracy_reward(completions, solutions)
     assert verdicts == own and 0 < sum(own) < len(own)
 

@@ -8,10 +8,9 @@ from typing import Any
 import grpo_repro
 import pandas as pd
 import torch
-from trl import ModelConfig, TrlParser
+from scripts import run_script
 
 from repro_trl import ReproGRPOConfig
-from repro_trl.training.arguments import ReproScriptArguments, config_arguments
 
 
 def train_example(folder: Path, *arguments: Any) -> Path:
@@ -22,9 +21,7 @@ def train_example(folder: Path, *arguments: Any) -> Path:
         *("--max_completion_length", 60),
         *("--use_cpu", "true", "--disable_tqdm", "true", "--report_to", "none", *arguments),
     )
-    parser = TrlParser((ReproScriptArguments, ReproGRPOConfig, ModelConfig))
-    parsed = config_arguments(list(map(str, short)), default_config=grpo_repro.DEFAULT_CONFIG)
-    grpo_repro.main(*parser.parse_args_and_config(parsed, fail_with_unknown_args=True))
+    run_script("grpo", grpo_repro, *short)
     return folder
 
 

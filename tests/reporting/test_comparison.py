@@ -2,15 +2,16 @@ import io
 import math
 import random
 import re
+import shutil
 
 import pytest
 from rich.console import Console
 from tiny_run_folders import write_completions, write_run
 
 from repro_trl.cli import main
+from repro_trl.demo import MODEL_DIR
 from repro_trl.reporting import compare, group_runs, read_run
 from repro_trl.reporting.arms import difference, estimate, t_quantile
-from repro_trl.reporting.charts import nice_ticks
 from repro_trl.reporting.flags import find_flags
 from repro_trl.reporting.metrics import HELD_OUT, TRAINING
 from repro_trl.reporting.table import print_comparison
@@ -121,6 +122,28 @@ def test_start_and_end(tmp_path):
     assert not rows_of(comparison, HELD_OUT, "thinking_tokens")
 
 
+@pytest.mark.parametrize("gap", [float("nan"), float("inf"), None])
+def test_a_start_or_end_that_is_no_number_is_said(tmp_path, gap):
+    values = [gap, 0.1, 0.2, 0.3, gap, gap]
+    folder = write_run(tmp_path / "run", {ACCURACY: values, TOKENS: [5.0] * 6, PROCESS: [gap] * 6})
+    write_run(tmp_path / "run", {ACCURACY: values, TOKENS: [5.0] * 6, PROCESS: [gap] * 6}, {6: {ACCURACY: gap}})
+    notes = compare(group_runs([read_run(folder)])).notes
+    assert "accuracy (training) is no number after step 4, so its end is there, and not at step 6" in notes
+    assert "accuracy (training) is no number before step 2, so its start is there, and not at 1" in notes
+    assert "accuracy (held out) was logged, but never as a finite number" in notes
+    assert "process reward (training) was logged, but never as a finite number" in notes
+    assert not any("thinking tokens" in note for note in notes)
+
+
+def test_an_end_without_a_right_completion_is_said(tmp_path):
+    folder = write_run(tmp_path / "run", {ACCURACY: [0.5, 0.5]})
+    shutil.copytree(MODEL_DIR, folder, dirs_exist_ok=True)
+    for step, reward in ((1, 1.0), (2, 0.0)):
+        write_completions(folder, step, [f"a {step}</think>1"], accuracy=[reward])
+    notes = compare(group_runs([read_run(folder)])).notes
+    assert any(note.startswith("thinking tokens, correct (training) is no number after step 1") for note in notes)
+
+
 def test_tasks_evaluated_during_training_have_their_own_table(tmp_path, capsys):
     figures = {"aime24/accuracy": 0.25, "aime24/thinking_tokens_right": 9.0, "aime24/truncation_rate": 0.5}
     path = write_run(tmp_path / "run", {ACCURACY: [0.5]}, {0: figures, 4: figures | {"aime24/accuracy": 0.75}})
@@ -167,14 +190,6 @@ def test_curves_have_the_steps_that_runs_share(tmp_path):
     assert curve.steps == [1, 2] and [point.mean for point in curve.estimates] == pytest.approx([0.3, 0.4])
     assert curve.range == (0.1, 0.6) and None not in curve.intervals
     assert comparison.curve(comparison.metrics[0], HELD_OUT, comparison.arms[0]) is None
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.31, 0.32), (-5, 7), (3, 3), (0, 0), (-2, -2), (1e-9, 4e6)])
-@pytest.mark.parametrize("whole", [True, False])
-def test_ticks_enclose_the_values(low, high, whole):
-    ticks = nice_ticks(low, high, whole)
-    assert ticks[0] <= low + 1e-6 and ticks[-1] >= high - 1e-6 and 2 <= len(ticks) <= 8
-    assert not whole or all(tick == round(tick) for tick in ticks)
 
 
 # --------------------------------------------------------------------------------------------------------------- flags
@@ -270,11 +285,12 @@ def test_arms_by_hand_and_phrases_of_your_own(tmp_path, capsys):
         (["nowhere"], "no such folder"),
         (["--arm", "name"], "NAME=RUN"),
         (["--arm", "name=a,,b"], "NAME=RUN"),
+        (["--arm", "name=a", "--arm", "name=b"], "there is an arm of this name"),
         (["--backtracks", "nowhere.json", "."], r"nowhere\.json"),
     ],
 )
 def test_bad_arguments_are_told_on_one_line(arguments, message, capsys):
-    assert main(["report", *arguments]) == 1
+    assert main(["report", *arguments]) == 2
     printed = capsys.readouterr()
     assert re.search(message, printed.err) and printed.err.count("\n") == 1 and not printed.out
 

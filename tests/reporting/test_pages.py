@@ -80,10 +80,36 @@ def test_each_curve_is_drawn_with_its_values(hostile_runs):
         "training, step 3: 0.300 ± 0.000",
         "held out, step 3: 0.200 ± 0.248",
     ]
-    assert accuracy.count('class="run"') == 3 and accuracy.count('class="band"') == 1
-    (line,) = re.findall(r'class="line"[^>]* d="M([^"]+)"', accuracy)
-    heights = [float(point.split()[1]) for point in line.split("L")]
-    assert heights[1] < heights[2] < heights[0]  # y grows downwards
+    heights = [float(y) for y in re.findall(r'<use [^>]*y="([^"]+)"[^>]*class="hover"', accuracy)]
+    assert heights[1] < heights[2] < heights[0] == heights[3]  # y grows downwards
+
+
+def test_the_page_s_colours_hold_for_its_curves(hostile_runs):
+    page = render(hostile_runs, "arm")
+    curves = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    assert not re.search(r"#[0-9a-f]{6}", curves), "a colour that is the same on a dark ground"
+    names = set(re.findall(r"var\((--[\w-]+)\)", curves))
+    assert names == {"--arm-0", "--soft", "--rule", "--panel"}
+    assert all(page.count(f"{name}:") == 2 for name in names), "not both a light and a dark one"
+
+
+def test_no_two_parts_of_the_page_share_an_id(hostile_runs):
+    ids = re.findall(r' id="([^"]+)"', render(hostile_runs, "arm"))
+    assert len(ids) == len(set(ids))
+
+
+def test_the_same_runs_give_the_same_page(hostile_runs):
+    assert render(hostile_runs) == render(hostile_runs)
+
+
+def test_hostile_arms_and_kinds_do_not_break_the_picture(tmp_path):
+    folder = write_run(tmp_path / "run", {"rewards/accuracy/mean": [0.5]}, settings={})
+    write_completions(folder, 1, ["hmm"], accuracy=[1.0])
+    phrases = tmp_path / "phrases.json"
+    phrases.write_text('{"$\\\\frac{ _x": ["hmm"], "</svg><script>": ["wait"]}')
+    files = ["--png", tmp_path / "a.png", "--html", tmp_path / "a.html"]
+    assert main(["report", "--arm", f"_$\\bad{{={folder}", "--backtracks", *map(str, [phrases, *files])]) == 0
+    assert "<script>" not in (tmp_path / "a.html").read_text()
 
 
 def test_flags_and_rules_are_on_the_page(tmp_path):
@@ -97,7 +123,9 @@ def test_flags_and_rules_are_on_the_page(tmp_path):
 
 def test_a_single_point_shows(tmp_path):
     page = render_page(compare(group_runs([read_run(write_run(tmp_path, {ACCURACY: [0.5]}))])), BACKTRACK_PHRASES)
-    assert page.count('<circle class="point"') == 1
+    (figure,) = re.findall(r"<figure>.*?</figure>", page, re.DOTALL)
+    seen = [use for use in re.findall(r"<use [^>]*>", figure) if "--arm-0" in use and "hover" not in use]
+    assert len(seen) == 1
 
 
 def test_a_run_without_curves_gives_a_page(tmp_path):
@@ -111,12 +139,6 @@ def test_picture(hostile_runs, tmp_path):
     assert main(["report", "--arm", f"_$x^{{$={','.join(map(str, hostile_runs))}", "--png", str(file)]) == 0
     content = file.read_bytes()
     assert content.startswith(b"\x89PNG") and len(content) > 20_000
-
-
-def test_a_picture_without_matplotlib_is_refused_before_work(monkeypatch, capsys):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert main(["report", "nowhere", "--png", "out.png"]) == 1
-    assert "repro-trl[plots]" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")

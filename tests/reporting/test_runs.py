@@ -1,4 +1,5 @@
 import json
+import math
 import pickle
 import zipfile
 
@@ -7,8 +8,10 @@ from pocket.make import MODEL_DIR
 from tiny_run_folders import write_completions, write_run
 from transformers import AutoTokenizer
 
+from repro_trl.cli import main
+from repro_trl.messages import completion_text
 from repro_trl.reporting import read_run
-from repro_trl.reporting.completions import completion_text, thought_statistics
+from repro_trl.reporting.completions import thought_statistics
 from repro_trl.reporting.saved_settings import read_settings
 
 ACCURACY = "rewards/accuracy/mean"
@@ -17,8 +20,8 @@ ACCURACY = "rewards/accuracy/mean"
 def test_settings_are_those_of_the_arguments(tmp_path):
     write_run(tmp_path, {"loss": [0.0]}, settings={"repro_alpha": 0.25, "seed": 7, "reward_weights": [1.0, 0.5]})
     (tmp_path / "config.json").write_text('{"hidden_size": 8}')
-    settings = read_settings(tmp_path)
-    assert settings["config_class"] == "ReproGRPOConfig" and settings["model.hidden_size"] == 8
+    settings, broken = read_settings(tmp_path)
+    assert not broken and settings["config_class"] == "ReproGRPOConfig" and settings["model.hidden_size"] == 8
     assert settings["repro_alpha"] == 0.25 and settings["reward_weights"] == [1.0, 0.5]
     assert settings["lr_scheduler_type"] == "linear"  # an enum
     assert read_run(tmp_path).seed == 7
@@ -32,26 +35,81 @@ class _Hostile:
 def test_a_hostile_pickle_runs_nothing(tmp_path):
     with zipfile.ZipFile(tmp_path / "training_args.bin", "w") as archive:
         archive.writestr("training_args/data.pkl", pickle.dumps({"repro_alpha": _Hostile()}))
-    with pytest.raises(ValueError, match="holds no training arguments"):
-        read_settings(tmp_path)
+    assert read_settings(tmp_path) == ({}, ["training_args.bin holds no training arguments"])
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("training_args.bin", "no zip"), ("config.json", "{"), ("trainer_state.json", "{}"), ("trainer_state.json", "[")],
-)
-def test_a_broken_file_is_named(tmp_path, name, content):
-    write_run(tmp_path, {ACCURACY: [0.5]}, settings={})
-    (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=name):
-        read_run(tmp_path)
+@pytest.mark.parametrize("name", ["training_args.bin", "config.json", "run.json", "tokenizer.json"])
+@pytest.mark.parametrize("content", [b"", b"no zip", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000])
+def test_a_broken_file_costs_a_run_what_it_tells_and_no_more(tmp_path, name, content):
+    write_run(tmp_path, {ACCURACY: [0.5]}, settings={"seed": 3})
+    write_completions(tmp_path, 1, ["a</think>b"], accuracy=[1.0])
+    (tmp_path / name).write_bytes(content)
+    run = read_run(tmp_path)
+    assert run.log[0][ACCURACY] == 0.5 and run.training[1].accuracy == 1.0
+    assert (run.seed == 3) == (name != "training_args.bin")
+    notes = " ".join(run.notes)
+    assert ("its tokenizer cannot be loaded" if name == "tokenizer.json" else name) in notes
 
 
-def test_a_broken_file_of_completions_is_named(tmp_path):
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", "null", '{"global_step": 9}', '{"global_step": "x", "log_h'])
+def test_an_older_checkpoint_takes_the_place_of_a_broken_state(tmp_path, content):
+    for step in (3, 6, 9):
+        write_run(tmp_path / f"checkpoint-{step}", {ACCURACY: [0.5] * step}, settings={})
+    write_run(tmp_path, {ACCURACY: [0.5] * 10}, settings={})
+    for place in (tmp_path, tmp_path / "checkpoint-9"):
+        (place / "trainer_state.json").write_text(content)
+    run = read_run(tmp_path)
+    assert len(run.log) == 6
+    (note,) = [note for note in run.notes if "cannot be read as the state" in note]
+    assert "checkpoint-9" in note and note.endswith("the log is that of checkpoint-6/trainer_state.json")
+
+
+def test_log_entries_that_are_none_are_left_out_and_said(tmp_path):
+    write_run(tmp_path, {ACCURACY: [0.5, 0.6]})
+    state = json.loads((tmp_path / "trainer_state.json").read_text())
+    state["log_history"] += [
+        {"step": "three", ACCURACY: 0.7},
+        "text",
+        None,
+        {ACCURACY: 1},
+        {"step": 4, ACCURACY: "0.9"},
+    ]
+    (tmp_path / "trainer_state.json").write_text(json.dumps(state))
+    run = read_run(tmp_path)
+    assert [entry.get(ACCURACY) for entry in run.log] == [0.5, 0.6, None]
+    assert any("entries without a step" in note and ACCURACY in note for note in run.notes)
+
+
+def test_a_broken_file_of_completions_is_left_out_and_said(tmp_path):
+    write_run(tmp_path, {ACCURACY: [0.5] * 4})
+    for step in (1, 2, 3, 4):
+        write_completions(tmp_path, step, [f"thought {step}"], accuracy=[1.0])
+    whole = (tmp_path / "completions" / "completions_00002.parquet").read_bytes()
+    (tmp_path / "completions" / "completions_00002.parquet").write_bytes(whole[: len(whole) // 2])
+    write_completions(tmp_path, 3, [1.5], accuracy=[1.0])
+    run = read_run(tmp_path)
+    assert list(run.training) == [1, 4]
+    (note,) = [note for note in run.notes if "left out" in note]
+    assert "completions_00002" in note and "1 more" in note
+
+
+def test_rewards_that_are_text_are_no_verdicts(tmp_path):
     write_run(tmp_path, {ACCURACY: [0.5]})
-    write_completions(tmp_path, 1, ["a"]).write_bytes(b"PAR1 cut")
-    with pytest.raises(ValueError, match="completions_00001"):
-        read_run(tmp_path)
+    write_completions(tmp_path, 1, ["thought"], accuracy=["right"])
+    assert math.isnan(read_run(tmp_path).training[1].accuracy)
+
+
+def test_one_run_that_cannot_be_read_leaves_the_others(tmp_path, capsys):
+    whole = write_run(tmp_path / "whole", {ACCURACY: [0.5]})
+    broken = write_run(tmp_path / "broken", {ACCURACY: [0.5]})
+    (broken / "trainer_state.json").write_text('{"global_st')
+    page = tmp_path / "new" / "folder" / "page.html"
+    assert main(["report", str(broken), str(whole), "--html", str(page)]) == 1
+    printed = capsys.readouterr()
+    assert "whole: whole (seed unknown)" in printed.out and page.is_file()
+    assert "left out: " in printed.err and "trainer_state.json cannot be read" in printed.err
+    assert main(["report", str(broken), "--html", str(tmp_path / "no.html")]) == 2
+    assert not (tmp_path / "no.html").exists()
 
 
 def test_an_empty_or_missing_folder_is_refused(tmp_path):
@@ -93,9 +151,15 @@ def test_missing_pieces_are_said(tmp_path):
     [
         (["score"], None, "score"),
         (["score", "accuracy_reward"], None, "accuracy_reward"),
+        (["score", "answer_reward"], None, "answer_reward"),
         (["format", "length"], None, None),
         (["format", "length"], "length", "length"),
         (["accuracy", "strict accuracy"], None, None),
+        (["format", "answer_reward"], None, "answer_reward"),
+        (["format", "accuracy_reward"], "answer_reward", "accuracy_reward"),
+        (["format", "answer_reward"], "accuracy_reward", "answer_reward"),
+        (["answer_reward", "accuracy_reward"], None, None),
+        (["answer_reward", "accuracy_reward"], "accuracy_reward", "accuracy_reward"),
     ],
 )
 def test_the_reward_that_stands_for_accuracy(tmp_path, rewards, wanted, chosen):
@@ -154,6 +218,7 @@ def test_a_marker_that_is_nowhere_is_said(tmp_path):
         ([{"role": "assistant", "content": "b", "reasoning_content": "a"}], "a</think>b"),
         ([{"role": "assistant", "content": None, "tool_calls": []}], ""),
         ([{"role": "assistant", "content": [{"type": "text", "text": "a"}, {"type": "image"}]}], "a"),
+        ([None, {"role": "assistant", "content": ["a", None]}, {"role": "assistant", "content": 7}], ""),
     ],
 )  # fmt: skip
 def test_text_of_a_completion(completion, text):

@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import GRPOConfig, GRPOTrainer
 
 from repro_trl import AdvantageHook, ReproGRPOConfig, ReproGRPOTrainer
-from repro_trl.answers import accuracy_reward
 from repro_trl.demo import task
+from repro_trl.rewards import answer_reward
 
 POCKET = str(Path(__file__).parents[2] / "examples" / "pocket" / "model")
 
@@ -27,7 +27,7 @@ def settings(output_dir, **overrides):
     return trl_settings(output_dir, **{"max_completion_length": 64, "max_steps": 3, **overrides})
 
 
-def train(trainer_class, config, dataset, reward=accuracy_reward, **kwargs):
+def train(trainer_class, config, dataset, reward=answer_reward, **kwargs):
     trainer = trainer_class(
         model=kwargs.pop("model", POCKET), reward_funcs=reward, args=config, train_dataset=dataset, **kwargs
     )
@@ -166,7 +166,7 @@ def test_alpha_changes_the_weights(tmp_path, dataset):
 
 
 def test_one_line_swap_takes_the_plain_config(tmp_path, dataset):
-    trainer = ReproGRPOTrainer(POCKET, accuracy_reward, GRPOConfig(**settings(tmp_path)), dataset)
+    trainer = ReproGRPOTrainer(POCKET, answer_reward, GRPOConfig(**settings(tmp_path)), dataset)
     assert isinstance(trainer.args, ReproGRPOConfig)
     assert trainer.args.repro_alpha == 0.05
     assert trainer.args.max_completion_length == 64
@@ -182,6 +182,7 @@ def test_metrics_and_completions_table(tmp_path, dataset):
         "repro/objective_first",
         "repro/objective_last",
         "repro/objective_gain",
+        "repro/objective_auc",
         "repro/magnitude_score",
         "repro/stability_score",
         "repro/process_reward/mean",
@@ -239,23 +240,17 @@ def test_rows_without_answer_keep_the_outcome_advantage(tmp_path, dataset):
     assert trainer.state.log_history[0]["repro/no_answer_ratio"] == pytest.approx(0.5)
 
 
-def test_no_answers_at_all_is_plain_grpo_with_no_scoring(tmp_path, dataset):
+def test_column_without_any_answer_is_named_before_training(tmp_path, dataset):
     none = dataset.map(lambda row: {"solution": "  "})
-
-    def reward(completions, **kwargs):
-        return [float(len(completion[0]["content"]) % 7) for completion in completions]
-
-    config = ReproGRPOConfig(**settings(tmp_path, max_steps=2), repro_alpha=0.5)
-    trainer = train(RecordingTrainer, config, none, reward=reward)
-    for rollout, outcome, total, _ in trainer.recorded:
-        torch.testing.assert_close(total, outcome[:, None] * rollout.policy_mask, atol=0, rtol=0)
+    with pytest.raises(ValueError, match="repro_answer_column='solution': there is no answer in any of the 32 rows"):
+        ReproGRPOTrainer(POCKET, answer_reward, ReproGRPOConfig(**settings(tmp_path)), none)
 
 
 def test_answer_fn_replaces_the_column(tmp_path, dataset):
     renamed = dataset.rename_column("solution", "truth")
 
     def reward(completions, truth, **kwargs):
-        return accuracy_reward(completions, solution=truth)
+        return answer_reward(completions, solution=truth)
 
     def answer_fn(row):
         return row["truth"].removeprefix("\\boxed{").removesuffix("}")
@@ -269,8 +264,8 @@ def test_answer_fn_replaces_the_column(tmp_path, dataset):
 
 def test_prefix_is_cut_after_the_marker_at_the_last_boundary(tmp_path, dataset):
     config = ReproGRPOConfig(**settings(tmp_path), repro_answer_prefix="\n</think>\n\n")
-    trainer = ReproGRPOTrainer(POCKET, accuracy_reward, config, dataset)
-    answer, closing = trainer._scorer.reader._encode_answer("42")
+    trainer = ReproGRPOTrainer(POCKET, answer_reward, config, dataset)
+    answer, closing = trainer._scorer.reader.encode("42", True, trainer._scorer.reader.form)
     decode = trainer.processing_class.decode
     assert decode([i for i, scored in zip(answer.ids, answer.scored, strict=True) if not scored]) == "\n</think>\n\n"
     assert decode([i for i, scored in zip(closing.ids, closing.scored, strict=True) if not scored]) == "\n\n"
@@ -311,7 +306,7 @@ def test_wrong_shape_from_a_subclass_is_named(tmp_path, dataset):
 def test_missing_answer_column_is_named_before_training(tmp_path, dataset):
     with pytest.raises(ValueError, match="repro_answer_column='truth'"):
         ReproGRPOTrainer(
-            POCKET, accuracy_reward, ReproGRPOConfig(**settings(tmp_path), repro_answer_column="truth"), dataset
+            POCKET, answer_reward, ReproGRPOConfig(**settings(tmp_path), repro_answer_column="truth"), dataset
         )
 
 
@@ -319,17 +314,30 @@ def test_dataset_without_prompts_is_named_before_training(tmp_path, dataset):
     with pytest.raises(ValueError, match="no column 'prompt'"):
         ReproGRPOTrainer(
             POCKET,
-            accuracy_reward,
+            answer_reward,
             ReproGRPOConfig(**settings(tmp_path)),
             dataset.rename_column("prompt", "question"),
         )
 
 
-@pytest.mark.parametrize("column", ["answer", "ground_truth", "gt", "Solution"])
-def test_default_column_is_missing_but_another_looks_like_it(tmp_path, dataset, column):
-    with pytest.raises(ValueError, match=rf"repro_answer_column='solution'.*'{column}'"):
+@pytest.mark.parametrize("column", ["answer", "ground_truth", "Solution"])
+def test_column_of_a_usual_name_is_found_and_said(tmp_path, dataset, column, capsys):
+    config = ReproGRPOConfig(**settings(tmp_path, max_steps=1))
+    trainer = train(
+        ReproGRPOTrainer,
+        config,
+        dataset.rename_column("solution", column),
+        reward=lambda completions, **kwargs: [0.0] * len(completions),
+    )
+    assert capsys.readouterr().out.count(f"Ground truth is read from column '{column}', for example") == 1
+    assert trainer.state.log_history[0]["repro/no_answer_ratio"] == 0
+
+
+@pytest.mark.parametrize("column", ["gt", "truth"])
+def test_column_of_another_name_is_named_before_training(tmp_path, dataset, column):
+    with pytest.raises(ValueError, match=rf"repro_answer_column=None.*'{column}'"):
         ReproGRPOTrainer(
-            POCKET, accuracy_reward, ReproGRPOConfig(**settings(tmp_path)), dataset.rename_column("solution", column)
+            POCKET, answer_reward, ReproGRPOConfig(**settings(tmp_path)), dataset.rename_column("solution", column)
         )
 
 
@@ -346,30 +354,42 @@ def test_data_without_any_ground_truth_train_plain_grpo(tmp_path, dataset, caplo
     )
     assert losses(plain) == losses(repro)
     assert torch.equal(weights(plain), weights(repro))
-    assert caplog.text.count("The dataset has no column 'solution'") <= 1
+    assert caplog.text.count("The dataset has no column with a ground truth") == 1
 
 
-@pytest.mark.parametrize(("column", "fails"), [("answer", True), ("other", False)])
-def test_streamed_rows_without_the_answer_column(tmp_path, dataset, column, fails):
+@pytest.mark.parametrize(("column", "outcome"), [("truth", "fails"), ("other", "plain"), ("answer", "scored")])
+def test_streamed_rows_of_unknown_columns(tmp_path, dataset, column, outcome):
     def rows():
         for row in dataset:
             yield {"prompt": row["prompt"], column: row["solution"]}
 
     stream = datasets.IterableDataset.from_generator(rows)
     assert stream.column_names is None
-    with pytest.raises(ValueError, match="repro_answer_column='solution'") if fails else nullcontext():
+    with pytest.raises(ValueError, match="repro_answer_column=None") if outcome == "fails" else nullcontext():
         trainer = train(
             ReproGRPOTrainer,
             ReproGRPOConfig(**settings(tmp_path)),
             stream,
             reward=lambda completions, **kwargs: [0.0] * len(completions),
         )
-        assert trainer.state.log_history[0]["repro/no_answer_ratio"] == 1
+        assert ("repro/no_answer_ratio" in trainer.state.log_history[0]) == (outcome == "scored")
+
+
+def test_answer_fn_sees_columns_that_would_be_removed(tmp_path, dataset):
+    renamed = dataset.rename_column("solution", "gt")
+    trainer = train(
+        ReproGRPOTrainer,
+        ReproGRPOConfig(**settings(tmp_path, max_steps=1, remove_unused_columns=True)),
+        renamed,
+        reward=lambda completions, **kwargs: [0.0] * len(completions),
+        answer_fn=lambda row: row["gt"],
+    )
+    assert trainer.state.log_history[0]["repro/no_answer_ratio"] == 0
 
 
 def test_evaluation_scores_and_keeps_its_metrics_apart(tmp_path, dataset):
     config = ReproGRPOConfig(**settings(tmp_path, max_steps=1, per_device_eval_batch_size=4), repro_alpha=0.2)
-    trainer = ReproGRPOTrainer(POCKET, accuracy_reward, config, dataset, eval_dataset=dataset.select(range(2)))
+    trainer = ReproGRPOTrainer(POCKET, answer_reward, config, dataset, eval_dataset=dataset.select(range(2)))
     metrics = trainer.evaluate()
     assert math.isfinite(metrics["eval_loss"])
     assert metrics["eval_repro/segments"] >= 1

@@ -11,7 +11,14 @@ from tiny_runs import losses, settings, token_reward, weights
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
 
-from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
+from repro_trl import (
+    ReproGRPOConfig,
+    ReproGRPOTrainer,
+    ReproPPOConfig,
+    ReproPPOTrainer,
+    ReproReinforcePlusPlusConfig,
+    ReproReinforcePlusPlusTrainer,
+)
 from repro_trl.demo import task
 
 STEPS = 6
@@ -106,12 +113,66 @@ def test_rollouts_are_kept_in_the_middle_of_a_generation_batch_only(tmp_path, po
     ]
 
 
-def test_rollouts_of_another_set_up_are_named_and_left(tmp_path, policy, caplog):
-    make(policy, tmp_path, num_iterations=2, max_steps=1).train()
-    resumed = make(policy, tmp_path, num_iterations=3, max_steps=2)
+CHANGES = {
+    "beta": {"beta": 0.1},
+    "beta_off": {"beta": 0.0},
+    "repro_alpha": {"repro_alpha": 0.1},
+    "repro_top_k": {"repro_top_k": 1},
+    "num_generations": {"num_generations": 2},
+    "num_iterations": {"num_iterations": 3},
+    "temperature": {"temperature": 0.7},
+    "use_bias_correction_kl": {"use_bias_correction_kl": True, "beta": 0.1},
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_rollouts_of_other_settings_are_named_and_made_anew(tmp_path, policy, caplog, name):
+    first = {
+        "num_iterations": 2,
+        "max_steps": 1,
+        "beta": 0.1 if name in ("beta_off", "use_bias_correction_kl") else 0.0,
+    }
+    make(policy, tmp_path, **first).train()
+    resumed = make(policy, tmp_path, **{**first, "max_steps": 2, **CHANGES[name]})
     resumed.train(resume_from_checkpoint=True)
-    assert "rollouts" in caplog.text and "generated anew" in caplog.text
+    changed = name.removesuffix("_off")
+    assert f"{changed} " in caplog.text and "generated anew" in caplog.text
     assert len(losses(resumed)) == 2
+
+
+ALGORITHMS = {
+    "use_group_baseline": (ReproReinforcePlusPlusTrainer, ReproReinforcePlusPlusConfig, {"use_group_baseline": True}),
+    "kl_in_reward": (ReproPPOTrainer, ReproPPOConfig, {"kl_in_reward": False}),
+}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_rollouts_of_other_settings_of_the_algorithm_are_made_anew(tmp_path, policy, caplog, name):
+    trainer_class, config_class, change = ALGORITHMS[name]
+
+    def trainer(max_steps, **changes):
+        options = settings(
+            tmp_path,
+            **{"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_iterations": 2},
+            **{"save_strategy": "steps", "save_steps": 1, "max_steps": max_steps, **changes},
+        )
+        return trainer_class(policy, token_reward, config_class(**options), task.train_dataset(size=64, seed=3))
+
+    trainer(1).train()
+    resumed = trainer(2, beta=0.1, **change)
+    resumed.train(resume_from_checkpoint=True)
+    assert f"{name} " in caplog.text and "beta " in caplog.text and "generated anew" in caplog.text
+    assert len(losses(resumed)) == 2
+
+
+def test_rollouts_are_reused_when_only_the_update_is_another(tmp_path, policy, caplog):
+    make(policy, tmp_path, num_iterations=2, max_steps=1).train()
+    resumed = make(policy, tmp_path, num_iterations=2, max_steps=2, learning_rate=5e-4, epsilon=0.3, logging_steps=2)
+    generated = []
+    original = resumed._generate_and_score_completions
+    resumed._generate_and_score_completions = lambda inputs: generated.append(1) or original(inputs)
+    resumed.train(resume_from_checkpoint=True)
+    assert not generated and "generated anew" not in caplog.text
 
 
 def test_checkpoint_of_the_plain_trainer_is_taken_over(tmp_path, policy):

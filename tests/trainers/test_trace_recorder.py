@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM
 from transformers.utils import logging
 
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
-from repro_trl.answers import accuracy_reward
 from repro_trl.demo import MODEL_DIR, task
+from repro_trl.rewards import answer_reward
 from repro_trl.traces import read_traces
 
 
@@ -38,7 +38,7 @@ def files(folder):
 
 
 def test_a_file_holds_the_rollouts_that_were_trained_on(tmp_path, dataset):
-    trainer = train(tmp_path, dataset, reward=accuracy_reward, repro_trace_steps=2, max_completion_length=48)
+    trainer = train(tmp_path, dataset, reward=answer_reward, repro_trace_steps=2, max_completion_length=48)
     assert files(tmp_path) == ["step_000000.jsonl", "step_000002.jsonl"]
     for step in (0, 2):
         traces = list(read_traces(tmp_path / "traces" / f"step_{step:06d}.jsonl"))
@@ -50,7 +50,7 @@ def test_a_file_holds_the_rollouts_that_were_trained_on(tmp_path, dataset):
             assert trace.total_advantages == pytest.approx(total[row][mask[row]].tolist(), abs=1e-6)
             assert trace.answer == rollout.examples[row]["solution"].removeprefix("\\boxed{").removesuffix("}")
             assert rollout.examples[row]["prompt"][0]["content"] in trace.prompt
-            assert trace.rewards == {"accuracy_reward": float(trace.correct)}
+            assert trace.rewards == {"answer_reward": float(trace.correct)}
             assert trace.truncated == (trainer.processing_class.eos_token_id not in ids[row])
             assert trace.step == step and len(trace.boundaries) >= 2
             to_go = sum(trace.normalized_rewards)

@@ -141,7 +141,7 @@ def test_bad_rows_are_named_and_the_rest_is_shown(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["missing.jsonl"], "missing.jsonl"),
+        (["missing.jsonl"], "missing.jsonl: there is no such file"),
         (["rows.txt"], "rows.txt"),
         (["empty.jsonl"], "no rows"),
         (["broken.parquet"], "broken.parquet"),

@@ -1,8 +1,10 @@
 """Configuration of PPO, plain and with RePro."""
 
+import math
 from dataclasses import dataclass, field
 
 from ...config import ReproConfigMixin
+from ...validation import check_bool, check_integer, check_number, check_text
 from ..token_reward import TokenRewardConfig
 
 
@@ -47,15 +49,15 @@ class PPOConfig(TokenRewardConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.lam <= 1:
-            raise ValueError(f"lam={self.lam!r}: give a number in [0, 1].")
-        for name in ("critic_learning_rate", "critic_max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give a number > 0.")
-        if self.critic_warmup_steps < 0:
-            raise ValueError(f"critic_warmup_steps={self.critic_warmup_steps!r}: give an integer >= 0.")
-        if self.cliprange_value is not None and not self.cliprange_value > 0:
-            raise ValueError(f"cliprange_value={self.cliprange_value!r}: give a number > 0, or None.")
+        check_number(self, "lam", lambda x: 0 <= x <= 1, "a number in [0, 1]")
+        check_number(self, "critic_learning_rate", lambda x: 0 < x < math.inf, "a number > 0")
+        check_number(self, "critic_max_grad_norm", lambda x: x > 0, "a number > 0")
+        check_number(self, "cliprange_value", lambda x: x > 0, "a number > 0", "no clipping")
+        check_integer(self, "critic_warmup_steps", 0)
+        check_bool(self, "kl_in_reward")
+        check_bool(self, "bootstrap_truncated")
+        check_text(self, "value_model_name_or_path", "the name or the folder of a model", "the policy's")
+        self.value_model_name_or_path = self.value_model_name_or_path or None
 
 
 @dataclass

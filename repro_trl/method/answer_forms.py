@@ -1,0 +1,188 @@
+"""
+Where a policy is asked for the answer (METHOD §3): texts to put before it, and which of them the policy answers after.
+
+The right one can be read off outcomes: it is the one whose J at the last boundary best separates completions with a
+right answer from those with a wrong one.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+# Closings that people use to make a model answer at once, after a blank line or after the end-of-thinking marker.
+CLOSINGS = (
+    "Final Answer:",  # s1's budget forcing (arXiv 2501.19393)
+    "Final answer: ",
+    "**Final Answer**\n\n",  # how R1-like models head their last paragraph; probes of Dynasor (arXiv 2412.20993)
+    "The final answer is ",  # Minerva's prompts (arXiv 2206.14858)
+    "The answer is ",  # chain-of-thought prompts (arXiv 2201.11903)
+    "Therefore, the answer is ",  # zero-shot chain of thought (arXiv 2205.11916)
+)
+
+_LONGEST_OWN_TEXT = 80  # characters
+_OWN_TEXTS = 4
+# Share of the completions with an answer that must have written a text for it to be a candidate.
+_OWN_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """
+    How the policy is asked for an answer.
+
+    Attributes:
+        prefix: text between the partial thought and the answer; given, not scored.
+        template: `str.format` template of the scored answer.
+    """
+
+    prefix: str
+    template: str
+
+    def __str__(self) -> str:
+        return f"{self.prefix!r} before {self.template.format(answer='…')}"
+
+
+@dataclass(frozen=True)
+class Separation:
+    """
+    How well J with one form separates right completions from wrong ones.
+
+    Attributes:
+        form: the form.
+        auc: chance that J at the last boundary of a right completion is above that of a wrong one, ties counted half.
+        error: its standard error.
+        objective: mean J of right completions over both asked boundaries, nats per token.
+    """
+
+    form: AnswerForm
+    auc: float
+    error: float
+    objective: float
+
+
+def template_opening(template: str) -> str:
+    """What an answer template writes before the answer, such as `\\boxed{`."""
+    return template.format(answer="\0").split("\0")[0]
+
+
+def candidate_forms(
+    template: str, think_end: str | None, own_texts: Iterable[str] = (), more: Iterable[str] = ()
+) -> list[AnswerForm]:
+    """
+    The forms that are tried, each once: the paper's first.
+
+    Args:
+        template: `repro_answer_template`.
+        think_end: the end-of-thinking marker, if the policy has one.
+        own_texts: what the policy itself wrote before its answers (`own_texts`).
+        more: prefixes of the user's.
+    """
+    prefixes = ["", *more, *own_texts]
+    if think_end:
+        prefixes += [think_end, f"{think_end}\n\n", f"\n{think_end}\n\n", f"\n\n{think_end}\n\n"]
+        prefixes += [f"{think_end}\n\n{closing}" for closing in CLOSINGS]
+    prefixes += [f"\n\n{closing}" for closing in CLOSINGS] + list(CLOSINGS)
+    opening = template_opening(template)
+    forms = [AnswerForm(prefix, template) for prefix in prefixes]
+    if opening.strip():
+        # Only the bare answer is scored where the policy is given the opening of the template, too.
+        forms += [AnswerForm(prefix + opening, "{answer}") for prefix in prefixes]
+    return list(dict.fromkeys(forms))
+
+
+def own_texts(completions: Sequence[str], template: str, think_end: str | None) -> Counter[str]:
+    """
+    How often completions have each short text before their answer, from the end-of-thinking marker on.
+
+    Without a marker, or where other text stands between, it is the text from the start of the answer's line on.
+
+    Args:
+        completions: text as the policy wrote it, special tokens included.
+        template: `repro_answer_template`, whose opening tells where an answer begins.
+        think_end: the marker.
+    """
+    opening = template_opening(template).strip()
+    found: Counter[str] = Counter()
+    if not opening:
+        return found
+    for completion in completions:
+        head, marker, conclusion = completion.partition(think_end) if think_end else ("", "", completion)
+        conclusion = conclusion if marker else head or conclusion
+        place = conclusion.rfind(opening)
+        if place < 0:
+            continue
+        text = conclusion[:place]
+        if marker and len(text) <= _LONGEST_OWN_TEXT:
+            found[marker + text] += 1
+        else:
+            line = re.split(r"\n", text)[-1]
+            if 0 < len(line) <= _LONGEST_OWN_TEXT:
+                found["\n\n" + line] += 1
+    return found
+
+
+def frequent_texts(counts: Counter[str], num_completions: int) -> list[str]:
+    """The few texts that enough of the completions have, the most frequent first; ties in alphabetical order."""
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [text for text, count in ranked[:_OWN_TEXTS] if count >= max(2, _OWN_SHARE * num_completions)]
+
+
+def area_under_curve(values: Tensor, positive: Tensor) -> tuple[float, float]:
+    """
+    Chance that a positive's value is above a negative's, ties counted half, and its standard error.
+
+    The error is that of Hanley & McNeil (1982).
+
+    Args:
+        values: (N,) float.
+        positive: (N,) bool.
+
+    Returns:
+        Both NaN without a positive or without a negative.
+    """
+    above, below = values[positive].double(), values[~positive].double()
+    if not len(above) or not len(below):
+        return math.nan, math.nan
+    difference = above.unsqueeze(1) - below
+    auc = ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()
+    both_above, both_below = auc / (2 - auc), 2 * auc**2 / (1 + auc)
+    variance = auc * (1 - auc) + (len(above) - 1) * (both_above - auc**2) + (len(below) - 1) * (both_below - auc**2)
+    return auc, math.sqrt(max(variance, 0.0) / (len(above) * len(below)))
+
+
+def separations(forms: Sequence[AnswerForm], objective: Tensor, right: Tensor) -> list[Separation]:
+    """
+    How well each form separates.
+
+    Args:
+        forms: F of them.
+        objective: (N, F, 2) J of N completions: at the last boundary, and where the thought ends, before the marker.
+        right: (N,) bool.
+    """
+    found = []
+    for index, form in enumerate(forms):
+        auc, error = area_under_curve(objective[:, index, 0], right)
+        found.append(Separation(form, auc, error, objective[right, index].double().mean().item()))
+    return found
+
+
+def best_separation(candidates: Sequence[Separation]) -> tuple[Separation, Separation]:
+    """
+    The form to ask with, and the runner-up.
+
+    Areas within one standard error of the largest count as equal; of these that with the highest J on right
+    completions, to a hundredth, and then the one with the shortest prefix is taken.
+    """
+    largest = max(candidates, key=lambda candidate: candidate.auc)
+
+    def rank(candidate: Separation) -> tuple[bool, float, int]:
+        within = candidate.auc >= largest.auc - largest.error
+        score = round(candidate.objective, 2) if within else candidate.auc
+        return within, score, -len(candidate.form.prefix)
+
+    first, second, *_ = [*sorted(candidates, key=rank, reverse=True), candidates[0]]
+    return first, second

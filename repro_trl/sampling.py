@@ -1,0 +1,113 @@
+"""How completions are drawn; without the libraries that draw them, so that `--help` reads this at once."""
+
+import argparse
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Backend = Literal["vllm", "transformers"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """
+    How completions are drawn; the defaults are the paper's.
+
+    Attributes:
+        temperature: 0 is greedy.
+        top_p: probability mass that is kept, in (0, 1].
+        max_new_tokens: after which a completion is cut.
+        seed: of all completions.
+        batch_size: completions that are sampled together.
+        delimiter: text between the segments of a thought.
+        think_end: text that ends the thought; `None`: all of a completion is thought.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    temperature: float = 0.6
+    top_p: float = 0.95
+    max_new_tokens: int = 32768
+    seed: int = 0
+    batch_size: int = 64
+    delimiter: str = "\n\n"
+    think_end: str | None = "</think>"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature={self.temperature}: give 0 (greedy) or more.")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p}: give a number above 0 and up to 1.")
+        for name in ("max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give 1 or more.")
+        if not self.delimiter or self.think_end == "":
+            raise ValueError("delimiter and think_end must not be empty; think_end may be None.")
+
+
+def completion_seed(*parts: Any) -> int:
+    """Seed of one completion, in [0, 2^63), made from what tells it from others: numbers, texts, lists of them."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class VllmSettings:
+    """
+    Of vLLM's engine; named as in TRL's `GRPOConfig`, without its prefix `vllm_`.
+
+    Attributes:
+        gpu_memory_utilization: share of a GPU's memory that the engine takes, in (0, 1]; `None`: vLLM's own default.
+        max_model_length: tokens of prompt and completion together; `None`: what the model was made for.
+        tensor_parallel_size: GPUs, and under a launcher processes, that hold one model together.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    gpu_memory_utilization: float | None = None
+    max_model_length: int | None = None
+    tensor_parallel_size: int = 1
+
+    def __post_init__(self) -> None:
+        share = self.gpu_memory_utilization
+        if share is not None and not 0 < share <= 1:
+            raise ValueError(f"vllm_gpu_memory_utilization={share}: give a number above 0 and up to 1.")
+        for name in ("max_model_length", "tensor_parallel_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"vllm_{name}={value}: give 1 or more.")
+
+
+def add_vllm_arguments(parser: argparse.ArgumentParser) -> None:
+    """Settings of vLLM's engine, with the names that TRL gives them."""
+    group = parser.add_argument_group("vLLM")
+    group.add_argument(
+        "--vllm_gpu_memory_utilization",
+        type=float,
+        metavar="SHARE",
+        help="Of a GPU's memory, for weights and cache. Default: vLLM's own.",
+    )
+    group.add_argument(
+        "--vllm_max_model_length",
+        type=int,
+        metavar="TOKENS",
+        help="Of prompt and completion together. Default: what the model was made for.",
+    )
+    group.add_argument(
+        "--vllm_tensor_parallel_size",
+        type=int,
+        default=1,
+        metavar="N",
+        help="GPUs that hold one model together. Default: %(default)s.",
+    )
+
+
+def vllm_settings_from_arguments(arguments: argparse.Namespace) -> VllmSettings:
+    """What `add_vllm_arguments` was given."""
+    return VllmSettings(
+        arguments.vllm_gpu_memory_utilization,
+        arguments.vllm_max_model_length,
+        arguments.vllm_tensor_parallel_size,
+    )

@@ -1,0 +1,183 @@
+"""`PrefixSearch`: finds out where this policy gives its answer, for `repro_answer_prefix="auto"`."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch import Tensor
+from transformers.utils import logging
+
+from ..method.answer_forms import (
+    AnswerForm,
+    Separation,
+    best_separation,
+    candidate_forms,
+    frequent_texts,
+    own_texts,
+    separations,
+)
+from ..method.completions import ScoringRow
+from ..method.measure import ask_forms
+from .policy_scorer import PolicyScorer
+
+logger = logging.get_logger(__name__)
+
+# Completions of each kind that the choice rests on at least.
+_ENOUGH = 8
+# Generation batches after which the candidates are compared again.
+_RECHECK_EVERY = 50
+# Standard errors by which another one must be better then to be named.
+_CLEARLY = 2.0
+
+
+class PrefixSearch:
+    """
+    `repro_answer_prefix="auto"`: tries candidate forms on the first completions and sets the scorer's to the best.
+
+    Until there are enough right and wrong completions the paper's form stays. Every process must make the same calls;
+    all of them see the same evidence and choose the same form.
+
+    Attributes:
+        chosen: the form that was found; None until then.
+    """
+
+    def __init__(self, scorer: PolicyScorer) -> None:
+        self.chosen: AnswerForm | None = None
+        self._scorer = scorer
+        self._forms: list[AnswerForm] = []
+        self._objective: list[Tensor] = []  # (N, F, 2) of each batch, on the CPU
+        self._right: list[Tensor] = []  # (N,) of each batch
+        self._batches = 0
+        self._has_warned = False
+
+    def observe(
+        self,
+        batch: dict[str, Any],
+        answers: Sequence[str | None],
+        policy_mask: Tensor,
+        texts: Sequence[str],
+        right: Sequence[bool | None],
+        batch_size: int,
+    ) -> None:
+        """
+        Look at one generation batch; collective.
+
+        Args:
+            batch, answers, policy_mask: as in `PolicyScorer.score`.
+            texts: (B,) completions as the policy wrote them, special tokens included.
+            right: (B,) whether each completion's answer is right.
+            batch_size: completions per forward.
+        """
+        self._batches += 1
+        if self.chosen is not None and self._batches % _RECHECK_EVERY:
+            return
+        if self.chosen is not None:
+            self._objective, self._right = [], []
+        if not self._forms:
+            self._forms = self._find_forms(texts)
+        rows, _ = self._scorer.read(answers, batch["completion_ids"], batch["completion_mask"].bool(), policy_mask)
+        self._ask(batch, rows, answers, right, batch_size)
+        verdicts = torch.cat(self._right)
+        if min(int(verdicts.sum()), int((~verdicts).sum())) < _ENOUGH:
+            return
+        found = separations(self._forms, torch.cat(self._objective), verdicts)
+        if self.chosen is None:
+            self._choose(found, len(verdicts))
+        else:
+            self._compare(found)
+
+    def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
+        settings = self._scorer.settings
+        counts: Counter[str] = Counter()
+        for part in gather_object([own_texts(texts, settings.repro_answer_template, settings.repro_think_end)]):
+            counts.update(part)
+        total = len(texts) * self._scorer.accelerator.num_processes
+        return candidate_forms(
+            settings.repro_answer_template,
+            settings.repro_think_end,
+            frequent_texts(counts, total),
+            settings.repro_prefix_candidates or (),
+        )
+
+    def _ask(
+        self,
+        batch: dict[str, Any],
+        rows: list[ScoringRow],
+        answers: Sequence[str | None],
+        right: Sequence[bool | None],
+        batch_size: int,
+    ) -> None:
+        scorer = self._scorer
+        reader = scorer.reader
+        (num_micro_batches,) = scorer.agree(math.ceil(len(rows) / batch_size))
+        found = torch.full((len(answers), len(self._forms), 2), math.nan, device=batch["completion_ids"].device)
+        with scorer.scoring_mode():
+            for first in range(0, num_micro_batches * batch_size, batch_size):
+                part = rows[first : first + batch_size]
+                asked = [
+                    [
+                        tokens
+                        for form in self._forms
+                        for tokens in reversed(reader.encode(answers[row.index], row.finished, form))
+                    ]
+                    for row in part
+                ] or [[reader.idle_row().answer] * (2 * len(self._forms))]
+                values = ask_forms(
+                    scorer.model, batch, part or [reader.idle_row()], asked, scorer.temperature, scorer.method
+                )
+                for place, row in enumerate(part):
+                    found[row.index] = values[place]
+        verdicts = torch.tensor([bool(verdict) for verdict in right], device=found.device)
+        counted = torch.tensor([verdict is not None for verdict in right], device=found.device)
+        counted &= found.isfinite().all(dim=(1, 2))
+        found, verdicts, counted = (scorer.accelerator.gather(t).cpu() for t in (found, verdicts, counted))
+        self._objective.append(found[counted])
+        self._right.append(verdicts[counted])
+
+    def _choose(self, found: list[Separation], count: int) -> None:
+        best, second = best_separation(found)
+        self.chosen = self._scorer.reader.form = best.form
+        self._objective, self._right = [], []
+        if self._scorer.accelerator.is_main_process:
+            logger.warning(
+                f"repro_answer_prefix='auto': asking for the answer with {best.form} (AUC {best.auc:.2f}, J "
+                f"{best.objective:.2f} on right completions; runner-up {second.form}, {second.auc:.2f}, "
+                f"{second.objective:.2f}; the paper's form {found[0].auc:.2f}, {found[0].objective:.2f}; {count} "
+                "completions)."
+            )
+
+    def _compare(self, found: list[Separation]) -> None:
+        used = next(one for one in found if one.form == self.chosen)
+        best, _ = best_separation(found)
+        if self._has_warned or best.auc - used.auc <= _CLEARLY * math.hypot(best.error, used.error):
+            return
+        self._has_warned = True
+        if self._scorer.accelerator.is_main_process:
+            logger.warning(
+                f"The policy now answers better with {best.form} (AUC {best.auc:.2f}) than with {used.form} "
+                f"({used.auc:.2f}), which is used. To change over, set repro_answer_prefix={best.form.prefix!r} and "
+                f"repro_answer_template={best.form.template!r} and resume."
+            )
+
+    def state(self) -> dict[str, Any]:
+        """What a resumed run needs to go on with the same form, or the same search; the same on all processes."""
+        return {
+            "chosen": None if self.chosen is None else dataclasses.asdict(self.chosen),
+            "forms": [dataclasses.asdict(form) for form in self._forms],
+            "objective": [part.tolist() for part in self._objective],
+            "right": [part.tolist() for part in self._right],
+            "batches": self._batches,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over what `state` returned."""
+        self._forms = [AnswerForm(**form) for form in state["forms"]]
+        self._objective = [torch.tensor(part).view(-1, len(self._forms), 2) for part in state["objective"]]
+        self._right = [torch.tensor(part, dtype=torch.bool) for part in state["right"]]
+        self._batches = state["batches"]
+        if state["chosen"] is not None:
+            self.chosen = self._scorer.reader.form = AnswerForm(**state["chosen"])

@@ -1,0 +1,1 @@
+../../../examples/reinforce_pp_repro.py

@@ -1,0 +1,146 @@
+"""
+The settings of a training command, read from the source of their dataclasses.
+
+TRL's configs import torch, which takes seconds. Names, types, defaults and help stand in the source: the help page and
+the check for unknown names read them there.
+"""
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Setting:
+    """
+    One field of a dataclass that becomes a command-line argument.
+
+    Attributes:
+        name: of the field.
+        type: its annotation, as written.
+        default: the expression of its default, as written; `None` where it has none.
+        help: text of its metadata; empty where it has none.
+        owner: name of the class that defines it.
+    """
+
+    name: str
+    type: str
+    default: str | None
+    help: str
+    owner: str
+
+
+def read_settings(script: str) -> list[Setting]:
+    """
+    The settings of a script, in the order in which its parser has them.
+
+    Args:
+        script: module with a tuple `ARGUMENTS` of dataclasses.
+    """
+    (names,) = (
+        [element.id for element in node.value.elts]
+        for node in _tree(script).body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["ARGUMENTS"]
+    )
+    return [setting for name in names for setting in read_dataclass(script, name)]
+
+
+def read_dataclass(module: str, name: str) -> list[Setting]:
+    """
+    The fields of a dataclass, those of its base classes first, as `dataclasses.fields` has them.
+
+    Args:
+        module: where the class is defined or imported.
+        name: of the class there.
+    """
+    settings: dict[str, Setting] = {}
+    for definition in _bases_first(module, name):
+        for node in definition.body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                setting = _setting(node, definition.name)
+                if setting is not None:
+                    settings[setting.name] = setting
+    return list(settings.values())
+
+
+def _bases_first(module: str, name: str) -> Iterator[ast.ClassDef]:
+    """The class and its base classes, in the order in which dataclasses collect fields."""
+    found = _find_class(module, name)
+    if found is None:  # such as `object`
+        return
+    module, definition = found
+    for base in reversed(definition.bases):
+        if isinstance(base, ast.Name):
+            yield from _bases_first(module, base.id)
+    yield definition
+
+
+def _find_class(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
+    """The module that defines a class, which `module` defines or imports, and the definition."""
+    for node in ast.walk(_tree(module)):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return module, node
+        # Packages that load lazily, as trl, transformers and this one, import for type checkers.
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    return _find_class(_imported_module(module, node), alias.name)
+    return None
+
+
+def _imported_module(module: str, node: ast.ImportFrom) -> str:
+    if node.level == 0:
+        return node.module
+    package = module if _file(module).name == "__init__.py" else module.rpartition(".")[0]
+    for _ in range(node.level - 1):
+        package = package.rpartition(".")[0]
+    return f"{package}.{node.module}" if node.module else package
+
+
+@cache
+def _tree(module: str) -> ast.Module:
+    return ast.parse(_file(module).read_text(encoding="utf-8"))
+
+
+def _file(module: str) -> Path:
+    top, *rest = module.split(".")
+    # Of a package at the top this imports nothing; of a module within, it would import the packages around it.
+    folder = Path(importlib.util.find_spec(top).origin).parent
+    path = folder.joinpath(*rest)
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _setting(node: ast.AnnAssign, owner: str) -> Setting | None:
+    kind = ast.unparse(node.annotation).strip("'\"")
+    if kind.startswith("ClassVar"):
+        return None
+    default, metadata = node.value, {}
+    if isinstance(default, ast.Call) and ast.unparse(default.func) in ("field", "dataclasses.field"):
+        options = {keyword.arg: keyword.value for keyword in default.keywords}
+        if "init" in options and not ast.literal_eval(options["init"]):
+            return None
+        if "metadata" in options:
+            keys, values = options["metadata"].keys, options["metadata"].values
+            metadata = {ast.literal_eval(key): value for key, value in zip(keys, values, strict=True)}
+        default = options.get("default", options.get("default_factory"))
+    return Setting(
+        name=node.target.id,
+        type=kind,
+        default=None if default is None else ast.unparse(default),
+        help=_text(metadata["help"]) if "help" in metadata else "",
+        owner=owner,
+    )
+
+
+def _text(node: ast.expr) -> str:
+    """A text written as one or several literals; what is computed within stands as its expression."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _text(node.left) + _text(node.right)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) for part in node.values)
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    return ast.unparse(node)

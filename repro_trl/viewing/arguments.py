@@ -1,0 +1,124 @@
+"""Arguments that `score` and `inspect` share: columns of a file, the model, and RePro's settings as in training."""
+
+import argparse
+import dataclasses
+from typing import TYPE_CHECKING
+
+from ..config import ReproConfigMixin
+from ..demo import MODEL_DIR
+from ..shared_arguments import add_batch_size, add_former_name, add_model_arguments, positive_number
+
+if TYPE_CHECKING:
+    from .rows import Columns
+    from .scorer import CompletionScorer, ScoringSettings
+
+# Settings that mean nothing without a training run.
+_TRAINING_SETTINGS = {"repro_alpha", "repro_answer_column", "repro_trace_steps"}
+
+
+def add_row_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say what the columns of a file are."""
+    rows = parser.add_argument_group("columns")
+    rows.add_argument(
+        "--prompt_column", metavar="NAME", help="Text or messages. Default: prompt, problem or question."
+    )
+    rows.add_argument(
+        "--completion_column",
+        metavar="NAME",
+        help="A text, one message, or a list of either. Default: completion, completions, response or responses.",
+    )
+    rows.add_argument(
+        "--answer_column",
+        "--repro_answer_column",
+        metavar="NAME",
+        help="Ground truth: an answer, or a solution with it; a dot leads into a nested column. Default: as in "
+        "training, the first of the usual names that holds answers.",
+    )
+    rows.add_argument(
+        "--as_user_message",
+        action="store_true",
+        help="Put prompts that are text into the chat template, as a user's message; otherwise they are left alone.",
+    )
+
+
+def columns_from_arguments(arguments: argparse.Namespace) -> "Columns":
+    """What `add_row_arguments` was given."""
+    from .rows import Columns
+
+    return Columns(arguments.prompt_column, arguments.completion_column, arguments.answer_column)
+
+
+def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that name the model, and RePro's settings with the names and texts that they have in training."""
+    model = add_model_arguments(parser, "Hub name or folder. Default: the embedded model.")
+    add_former_name(parser, "--revision", "--model_revision")
+    model.add_argument("--device", metavar="NAME", help="Default: the accelerator, or else the CPU.")
+    model.add_argument(
+        "--temperature",
+        type=_scoring_temperature,
+        default=1.0,
+        help="By which logits are divided, as in training: above 0. Default: %(default)s.",
+    )
+    add_batch_size(model, "Completions of one prompt that share a forward. Default: %(default)s.", default=8)
+    repro = parser.add_argument_group("RePro's settings, as in training")
+    for f in dataclasses.fields(ReproConfigMixin):
+        if f.name not in _TRAINING_SETTINGS:
+            repro.add_argument(
+                f"--{f.name}",
+                type=_type(f),
+                nargs="+" if f.type == list[str] | None else None,
+                default=f.default,
+                choices=f.metadata.get("choices"),
+                help=f"{f.metadata['help']} Default: {f.default!r}.".replace("%", "%%"),
+            )
+
+
+def _type(setting: dataclasses.Field) -> type:
+    """Of a setting's value when it is given: one that may be left out is a number or a text then."""
+    if isinstance(setting.type, type):
+        return setting.type
+    return float if setting.type == float | None else str
+
+
+def _scoring_temperature(text: str) -> float:
+    try:
+        return positive_number(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(
+            f"{error}, for scores are read off the distribution that is sampled from, and greedy decoding has none"
+        ) from None
+
+
+def settings_from_arguments(arguments: argparse.Namespace) -> "ScoringSettings":
+    """RePro's settings among the arguments of `add_scoring_arguments`."""
+    from .scorer import ScoringSettings
+
+    names = {f.name for f in dataclasses.fields(ReproConfigMixin)} - _TRAINING_SETTINGS
+    return ScoringSettings(**{name: getattr(arguments, name) for name in names})
+
+
+def scorer_from_arguments(arguments: argparse.Namespace) -> "CompletionScorer":
+    """
+    The scorer that the arguments of `add_scoring_arguments` ask for.
+
+    Raises:
+        ValueError: an argument that cannot work, or a model that cannot be loaded; named with its value.
+    """
+    import torch
+
+    from ..models import load_model, load_tokenizer
+    from .scorer import CompletionScorer
+
+    settings = settings_from_arguments(arguments)
+    name, revision = arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision
+    tokenizer = load_tokenizer(name, revision, arguments.trust_remote_code)
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
+    model = load_model(
+        name,
+        revision,
+        arguments.dtype,
+        arguments.device or accelerator,
+        arguments.trust_remote_code,
+        arguments.attn_implementation,
+    )
+    return CompletionScorer(model, tokenizer, settings, arguments.temperature, arguments.batch_size)

@@ -1,0 +1,34 @@
+"""Arguments of `repro-trl score`."""
+
+import argparse
+from pathlib import Path
+
+from .arguments import add_row_arguments, add_scoring_arguments
+
+FIELD = "repro"
+"""The field that each row gets."""
+
+_DESCRIPTION = f"""
+Each row gets a field {FIELD!r}: an object, or a list of them where the row has a list of completions, with
+boundaries (tokens before each boundary), entropies (nats, at the boundaries that are segment starts), objective (J,
+nats per answer token), magnitude, stability and scores at the boundaries, process_rewards and normalized_rewards of
+the segments between them, and advantages of the tokens; or not_scored with the reason. Neighbouring rows with the same
+prompt are one group for the normalisation. The input may be a jsonl, json, csv or parquet file, also compressed, or a
+folder of them. Rows that cannot be read are reported with their line numbers and left out,
+and the exit status is then 1. The same command run again goes on where an interrupted one stopped.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = f"{parser.description} {_DESCRIPTION}"
+    parser.add_argument("input", type=Path, help="A prompt, its completion or completions, and an answer a row.")
+    parser.add_argument("output", type=Path, help="jsonl file to write.")
+    parser.add_argument("--overwrite", action="store_true", help="Start anew instead of going on with the output.")
+    add_row_arguments(parser)
+    add_scoring_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from .score_command import run
+
+    return run(arguments)

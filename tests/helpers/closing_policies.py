@@ -1,0 +1,53 @@
+"""The bundled model, taught in seconds to close its thoughts in another way."""
+
+import random
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from repro_trl.demo import MODEL_DIR
+from repro_trl.demo.task import TraceStyle, make_trace, problems
+
+# What stands between the last segment and the answer's digits.
+CLOSINGS = {
+    "text between": "</think>\n\nSo my answer is \\boxed{",
+    "none": "</think>\\boxed{",
+    "another marker": "[/THINK]\n\\boxed{",
+}
+STEPS, ROWS = 60, 24
+
+
+def save_closing_policy(closing: str, path: Path) -> str:
+    """Fine-tune on traces that end with `closing` and the answer, save model and tokenizer, return the path."""
+    torch.manual_seed(0)
+    rng = random.Random(0)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    model = AutoModelForCausalLM.from_pretrained(MODEL_DIR)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    source = problems(5, held_out=False)
+    for _ in range(STEPS):
+        rows = []
+        for problem, _ in zip(source, range(ROWS), strict=False):
+            segments, ending = make_trace(problem, rng, TraceStyle())
+            digits = ending.rpartition("{")[2]
+            prompt = tokenizer.apply_chat_template(
+                [{"role": "user", "content": problem.text}], add_generation_prompt=True, tokenize=False
+            )
+            # Thoughts that are broken off ask for the answer in the same way.
+            text = "".join(segments) + closing + digits + tokenizer.eos_token
+            prompt_ids, ids = (tokenizer(part, add_special_tokens=False)["input_ids"] for part in (prompt, text))
+            rows.append((prompt_ids, ids[: 240 - len(prompt_ids)]))
+        width = max(len(prompt) + len(ids) for prompt, ids in rows)
+        input_ids = torch.full((ROWS, width), tokenizer.pad_token_id)
+        labels = torch.full_like(input_ids, -100)
+        for index, (prompt, ids) in enumerate(rows):
+            input_ids[index, : len(prompt) + len(ids)] = torch.tensor(prompt + ids)
+            labels[index, len(prompt) : len(prompt) + len(ids)] = torch.tensor(ids)
+        mask = (torch.arange(width) < torch.tensor([len(prompt) + len(ids) for prompt, ids in rows])[:, None]).long()
+        model(input_ids=input_ids, attention_mask=mask, labels=labels).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)

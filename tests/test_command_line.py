@@ -1,0 +1,62 @@
+"""How commands end: exit status and one sentence."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from repro_trl.command_line import FailedWork, run_command
+
+
+def raising(error):
+    def body():
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (ValueError("top_p=2: give\n  less"), 2, "top_p=2: give less."),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"), 2, "a/b: No such file or directory."),
+        (PermissionError(errno.EACCES, "Permission denied", b"a/b"), 2, "a/b: Permission denied."),
+        (OSError("there is no model x"), 2, "there is no model x."),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, "No space left on device. Go on."),
+        (FailedWork("the engine did not start."), 1, "the engine did not start. Go on."),
+        (MemoryError(), 1, "out of memory (no details). Go on."),
+        (torch.OutOfMemoryError("CUDA out of memory"), 1, "out of memory (CUDA out of memory). Go on."),
+        (KeyboardInterrupt(), 130, "interrupted. Go on."),
+    ],
+)
+def test_what_is_raised_becomes_a_sentence_and_a_status(error, status, message, capsys):
+    assert run_command("score", raising(error), kept="Go on.") == status
+    assert capsys.readouterr().err == f"repro-trl score: {message}\n"
+
+
+def test_the_status_of_the_body_is_returned(capsys):
+    assert [run_command("eval", lambda status=status: status) for status in (0, 1)] == [0, 1]
+    assert capsys.readouterr().err == ""
+
+
+def test_faults_of_the_program_keep_their_traceback():
+    for error in (RuntimeError("a tensor of another shape"), KeyError("name"), AssertionError()):
+        with pytest.raises(type(error)):
+            run_command("eval", raising(error))
+
+
+def test_a_reader_that_leaves_early():
+    program = (
+        "from repro_trl.command_line import run_command\n"
+        "def body():\n"
+        "    for number in range(100_000):\n"
+        "        print(number)\n"
+        "    return 0\n"
+        "raise SystemExit(run_command('report', body))"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 1

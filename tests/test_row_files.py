@@ -1,0 +1,214 @@
+"""Files of rows: what is read stays as it was written, and what is wrong is named with its place."""
+
+import gzip
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from repro_trl import row_files
+from repro_trl.row_files import RowFileError, as_text, is_row_file, plain_numbers, read_rows, stem
+
+NUMBERS = ["12345678901234567890123", "9007199254740993", "1.50", "0.1", "-0.30", "1e-30", "7"]
+
+
+def write(path, content):
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def records(path):
+    return [row.record for row in read_rows(path)]
+
+
+LINES = '{"a": 1, "b": "x"}\n\n{"a": 2.50, "c": [1.0, null]}\n'
+ROWS = [{"a": 1, "b": "x"}, {"a": Decimal("2.50"), "c": [Decimal("1.0"), None]}]
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.JSONL", "rows.jsonl.gz", "rows.Jsonl.GZ"])
+def test_jsonl(tmp_path, name):
+    content = gzip.compress(LINES.encode()) if name.lower().endswith(".gz") else LINES
+    path = write(tmp_path / name, content)
+    assert records(path) == ROWS
+    assert [(row.path, row.number) for row in read_rows(path)] == [(path, 1), (path, 3)]
+    assert [row.place for row in read_rows(path)] == [f"{path}, line 1", f"{path}, line 3"]
+    assert stem(path) == "rows"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("[" + LINES.strip().replace("\n\n", ",") + "]", ROWS),
+        (LINES, ROWS),  # lines, called .json
+        ('{"a": [1, 2], "b": ["x", "y"]}', [{"a": 1, "b": "x"}, {"a": 2, "b": "y"}]),
+        ('{"data": [{"a": 1}, {"a": 2}]}', [{"a": 1}, {"a": 2}]),
+        ('{"a": 1, "b": "x"}', [{"a": 1, "b": "x"}]),
+        ('\ufeff[{"a": 1}]', [{"a": 1}]),
+        ('[\r\n{"a": 1}\r\n]', [{"a": 1}]),
+    ],
+)
+def test_json(tmp_path, content, expected):
+    assert records(write(tmp_path / "rows.json", content)) == expected
+    assert records(write(tmp_path / "rows.JSON.gz", gzip.compress(content.encode()))) == expected
+
+
+def test_csv(tmp_path):
+    content = 'a,b\n007,"two\nlines, ""quoted"""\n\nNone,\nTrue,1e3\nNA,nan\n'
+    rows = list(read_rows(write(tmp_path / "rows.csv", content)))
+    assert [row.record for row in rows] == [
+        {"a": "007", "b": 'two\nlines, "quoted"'},
+        {"a": "None", "b": None},
+        {"a": "True", "b": "1e3"},
+        {"a": "NA", "b": "nan"},
+    ]
+    assert [row.number for row in rows] == [2, 5, 6, 7]
+    assert records(write(tmp_path / "windows.csv", "\ufeff" + content.replace("\n", "\r\n")))[2]["b"] == "1e3"
+    assert len(records(write(tmp_path / "long.csv", "a\n" + "x" * 1_000_000 + "\n"))[0]["a"]) == 1_000_000
+
+
+def test_parquet(tmp_path):
+    table = pyarrow.table(
+        {"a": [2**53 + 1, None], "b": ["007", "None"], "c": [Decimal("1.50"), None], "d": [[1], []], "e": [0.1, 27.0]}
+    )
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(table, path)
+    assert records(path) == table.to_pylist()
+    assert [row.place for row in read_rows(path)] == [f"{path}, row 1", f"{path}, row 2"]
+
+
+@pytest.mark.parametrize("written", [*NUMBERS, "3" * 6000])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json"])
+def test_numbers_keep_their_digits(tmp_path, written, name):
+    path = write(
+        tmp_path / name, f'[{{"a": {written}}}]' if name == "rows.json" else f'{{"a": {written}}}\n{{"a": 0.5}}'
+    )
+    value = records(path)[0]["a"]
+    assert value == Decimal(written) and type(value) is (int if written.isdigit() else Decimal)
+    assert as_text(value) == format(Decimal(written), "f")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, None),
+        ("", ""),
+        (" 007 ", " 007 "),
+        (0, "0"),
+        (-5, "-5"),
+        (0.5, "0.5"),
+        (27.0, "27"),
+        (1e-7, "0.0000001"),
+        (1e22, "10000000000000000000000"),
+        (float("nan"), None),
+        (float("inf"), None),
+        (Decimal("1.50"), "1.50"),
+        (Decimal("27.0"), "27"),
+        (Decimal("1E+3"), "1000"),
+        (Decimal("NaN"), None),
+    ],
+)
+def test_values_as_text(value, text):
+    assert as_text(value) == text
+
+
+def test_integers_of_any_length_as_text():
+    assert as_text(10**5000) == "1" + "0" * 5000
+
+
+@pytest.mark.parametrize("value", [True, [1], {"a": 1}, b"x"])
+def test_values_without_a_form_as_text(value):
+    with pytest.raises(TypeError, match="neither text nor a number"):
+        as_text(value)
+
+
+def test_plain_numbers():
+    value = plain_numbers({"a": [Decimal("0.5"), 1, "x"], "b": {"c": Decimal("2")}})
+    assert json.dumps(value) == '{"a": [0.5, 1, "x"], "b": {"c": 2.0}}'
+
+
+def test_folders(tmp_path):
+    write(tmp_path / "b.jsonl", '{"n": 2}\n')
+    write(tmp_path / "a.CSV", "n\n1\n")
+    write(tmp_path / "c.jsonl.gz", gzip.compress(b'{"n": 3}\n'))
+    write(tmp_path / "readme.md", "no rows")
+    (tmp_path / "deeper").mkdir()
+    rows = list(read_rows(tmp_path))
+    assert [(row.path.name, row.record["n"]) for row in rows] == [("a.CSV", "1"), ("b.jsonl", 2), ("c.jsonl.gz", 3)]
+    with pytest.raises(RowFileError, match="the folder holds no file of rows"):
+        list(read_rows(tmp_path / "deeper"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.jsonl", "", "rows.jsonl is empty"),
+        ("rows.jsonl", "\n \n", "rows.jsonl holds no rows"),
+        ("rows.json", "[]", "rows.json holds no rows"),
+        ("rows.csv", "a,b\n", "rows.csv holds no rows"),
+        ("rows.jsonl", '{"a": 1}\n{"a": \n', "rows.jsonl, line 2: it is not JSON: Expecting value at character"),
+        ("rows.jsonl", '{"a": 1}\n{"a": 1', "rows.jsonl, line 2: it is not JSON"),
+        ("rows.jsonl", '{"a": 1}\n[1]\n', "rows.jsonl, line 2: a row must be an object with columns, this is a list"),
+        ("rows.jsonl", '"text"\n', "line 1: .*this is text"),
+        ("rows.jsonl", "null\n", "line 1: .*this is null"),
+        ("rows.jsonl", "[" * 100_000, "line 1: it is nested too deeply"),
+        ("rows.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl: it is not text in UTF-8"),
+        ("rows.json", '{"a": 1', "rows.json: it is not JSON"),
+        ("rows.json", "3", "must hold a list of rows"),
+        ("rows.json", '[{"a": 1}, 2]', "rows.json, row 2: a row must be an object with columns, this is a number"),
+        ("rows.json", '{"a": [1, 2], "b": [1]}', "columns are of different lengths"),
+        ("rows.csv", "a,b\n1,2\n1,2,3\n", "rows.csv, line 3: 3 cells, but 2 columns"),
+        ("rows.csv", 'a,b\n1,"2\n', "rows.csv, line 2: it is not CSV"),
+        ("rows.csv", "a,a\n1,2\n", "line 1: columns have the same name"),
+        ("rows.parquet", "no parquet", "rows.parquet: it cannot be read as parquet"),
+        ("rows.jsonl.gz", gzip.compress(LINES.encode() * 1000)[:-20], "rows.jsonl.gz: it cannot be read"),
+        ("rows.jsonl.gz", b"\x1f\x8bnot gzip", "rows.jsonl.gz: it cannot be read"),
+        ("rows.txt", "a", "rows.txt: its format is not known by its name: .jsonl, .json, .csv, .parquet"),
+    ],
+)
+def test_damaged_files_are_named(tmp_path, name, content, message):
+    path = write(tmp_path / name, content)
+    with pytest.raises(RowFileError, match=message):
+        list(read_rows(path))
+
+
+def test_parquet_that_was_cut_off(tmp_path):
+    path = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"a": list(range(1000))}), path)
+    write(path, path.read_bytes()[:-100])
+    with pytest.raises(RowFileError, match="cannot be read as parquet"):
+        list(read_rows(path))
+
+
+def test_missing_files(tmp_path):
+    with pytest.raises(RowFileError, match=r"nowhere.jsonl: there is no such file or folder"):
+        list(read_rows(tmp_path / "nowhere.jsonl"))
+
+
+def test_rows_before_a_damaged_line_are_given(tmp_path):
+    rows = read_rows(write(tmp_path / "rows.jsonl", '{"a": 1}\n{"a": 2}\n{'))
+    assert [next(rows).record, next(rows).record] == [{"a": 1}, {"a": 2}]
+    with pytest.raises(RowFileError, match="line 3"):
+        next(rows)
+
+
+def test_names_of_formats():
+    names = ["a.jsonl", "a.JSON", "a.csv.gz", "a.parquet", "a.jsonl.gz"]
+    assert all(is_row_file(Path(name)) for name in names)
+    assert not any(is_row_file(Path(name)) for name in ("a.parquet.gz", "a.txt", "jsonl", "a.gz", "a.jsonl.zip"))
+    assert [stem(Path(name)) for name in names] == ["a"] * 5 and stem(Path("a.b.jsonl")) == "a.b"
+
+
+def test_it_is_light_to_import():
+    code = (
+        "import importlib.util, sys\n"
+        f"spec = importlib.util.spec_from_file_location('row_files', {row_files.__file__!r})\n"
+        "sys.modules['row_files'] = module = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(module)\n"
+        "print(sorted({'numpy', 'pyarrow', 'pandas', 'datasets', 'torch'} & set(sys.modules)))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
