@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..recipe import RECIPE
 from ..shared_arguments import add_former_name, add_sampling_arguments, positive_integer
 from .arguments import add_row_arguments, add_scoring_arguments
 
@@ -62,10 +63,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Put after problems that are plain text. Default: {INSTRUCTION!r}; nothing for the embedded model.",
     )
     add_row_arguments(parser)
-    add_scoring_arguments(parser)
+    add_scoring_arguments(parser, defaults=RECIPE)
     add_former_name(parser, "--num_samples", "--num_generations")
     add_former_name(parser, "--max_new_tokens", "--max_completion_length")
-    parser.set_defaults(repro_answer_prefix=None)
+    parser.set_defaults(repro_answer_prefix=None)  # the bundled model's is known
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,12 +11,14 @@ from typing import Any
 from tqdm import tqdm
 
 from ..command_line import DONE, FAILED, run_command
+from ..config import AUTO_PREFIX
 from ..demo import MODEL_DIR
 from ..jsonl import JsonlWriter, read_object, write_atomically
 from ..models import model_files
 from ..row_files import RowFileError, row_files, scan_rows
 from ..traces import floats, fork_entropies
 from .arguments import columns_from_arguments, scorer_from_arguments
+from .form_search import search_form
 from .rows import HEAD, Refusal, Row, check_row, groups
 from .score_arguments import FIELD
 from .scorer import CompletionScorer, ScoredGroup
@@ -111,6 +113,11 @@ def _score_files(
     arguments: argparse.Namespace, files: list[Path], scorer: CompletionScorer, writer: JsonlWriter
 ) -> int:
     num_rows = 0
+    if arguments.repro_answer_prefix == AUTO_PREFIX:
+        # The same rows come first however often the command is run, so a resumed run finds the same form.
+        with tqdm(disable=True) as silent:
+            looked_at = _Reader(arguments, scorer, is_quiet=True)
+            search_form(scorer, (looked_at.encode(group) for group in groups(looked_at.rows(files, silent))), "score")
     reader = _Reader(arguments, scorer)
     with (
         open(arguments.output, "rb") as written,
@@ -149,7 +156,8 @@ def _score_files(
 class _Reader:
     """Reads rows, refuses what cannot be scored, and counts what it meets."""
 
-    def __init__(self, arguments: argparse.Namespace, scorer: CompletionScorer) -> None:
+    def __init__(self, arguments: argparse.Namespace, scorer: CompletionScorer, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
         self._columns = columns_from_arguments(arguments)
         self._as_user_message = arguments.as_user_message
         self._scorer = scorer
@@ -170,7 +178,8 @@ class _Reader:
                     yield row
                 else:
                     self.refused += 1
-                    progress.write(str(row), file=sys.stderr)
+                    if not self._is_quiet:
+                        progress.write(str(row), file=sys.stderr)
 
     def _problem(self, row: Row) -> str | None:
         try:
@@ -179,12 +188,16 @@ class _Reader:
             return f"it cannot be written as JSON ({error})"
         return self._scorer.prompt_problem(self._prompt(row))
 
+    def encode(self, group: list[Row]) -> tuple[list[int], list[list[int]], list[str | None]]:
+        """Prompt ids, completions and ground truths of a group's rows."""
+        prompt_ids = self._scorer.encode_prompt(self._prompt(group[0]))
+        completions = [self._scorer.encode_completion(text) for row in group for text in row.completions]
+        return prompt_ids, completions, [row.answer for row in group for _ in row.completions]
+
     def score(self, group: list[Row]) -> list[bytes]:
         """The lines of a group's rows, scores added."""
         scorer = self._scorer
-        prompt_ids = scorer.encode_prompt(self._prompt(group[0]))
-        completions = [scorer.encode_completion(text) for row in group for text in row.completions]
-        answers = [row.answer for row in group for _ in row.completions]
+        prompt_ids, completions, answers = self.encode(group)
         result = scorer.score(prompt_ids, completions, answers)
         self.too_long += sum(scorer.exceeds_context(prompt_ids, ids) for ids in completions)
         added = [_scores(result, index, len(ids)) for index, ids in enumerate(completions)]
