@@ -112,7 +112,7 @@ def evaluate_as_the_command_does(trainer: Any) -> str | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return (
-        f"repro-trl eval --model {args.output_dir} --tasks {file} --num_samples {samples} "
-        f"--temperature {sampling.temperature} --top_p {sampling.top_p} --max_new_tokens {sampling.max_new_tokens} "
+        f"repro-trl eval --model {args.output_dir} --tasks {file} --num_generations {samples} "
+        f"--temperature {sampling.temperature} --top_p {sampling.top_p} --max_completion_length {sampling.max_new_tokens} "
         f"--seed {sampling.seed} --batch_size {sampling.batch_size}"
     )
