@@ -113,6 +113,6 @@ def evaluate_as_the_command_does(trainer: Any) -> str | None:
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return (
         f"repro-trl eval --model {args.output_dir} --tasks {file} --num_generations {samples} "
-        f"--temperature {sampling.temperature} --top_p {sampling.top_p} --max_completion_length {sampling.max_new_tokens} "
-        f"--seed {sampling.seed} --batch_size {sampling.batch_size}"
+        f"--max_completion_length {sampling.max_new_tokens} --temperature {sampling.temperature} "
+        f"--top_p {sampling.top_p} --seed {sampling.seed} --batch_size {sampling.batch_size}"
     )
