@@ -18,7 +18,9 @@ THOUGHTS = ["A: 3+4 = 7\n\nB: 9-4 = 5\n\n</think>\n\n\\boxed{75}", "A: 3+4 = 8\n
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "rows.jsonl"
     groups = [{"id": i, "prompt": PROMPT, "completions": THOUGHTS, "solution": "75"} for i in range(3)]
-    singles = [{"id": i, "problem": f"A: 1+{i // 3}", "completion": THOUGHTS[i % 2], "answer": "2"} for i in range(15)]
+    singles = [
+        {"id": 3 + i, "problem": f"A: 1+{i // 3}", "completion": THOUGHTS[i % 2], "answer": "2"} for i in range(15)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in [*groups, *singles]))
     return path
 
@@ -143,4 +145,4 @@ def test_an_output_that_cannot_be_written(rows, tmp_path, capsys, name):
 def test_an_input_without_rows(tmp_path, capsys, content):
     (tmp_path / "rows.jsonl").write_text(content)
     assert main(["score", str(tmp_path / "rows.jsonl"), str(tmp_path / "out" / "scored.jsonl")]) == 2
-    assert "rows.jsonl holds no rows" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "rows.jsonl" in capsys.readouterr().err and not (tmp_path / "out").exists()
