@@ -21,6 +21,7 @@ from .ground_truth import GroundTruth
 from .health import ObjectiveHealth, written_texts
 from .hook import Rollout
 from .markers import MarkerKeeper
+from .model_card import ReproModelCard
 from .policy_scorer import BatchScores, PolicyScorer
 from .prefix_search import PrefixSearch
 from .shared_pass import SharedPass, sharing_obstacle
@@ -41,7 +42,7 @@ REPRO_PAPER = {
 }
 
 
-class ReproMixin:
+class ReproMixin(ReproModelCard):
     """
     RePro for any trainer with an `AdvantageHook` among its bases: `class T(ReproMixin, AdvantageHook, GRPOTrainer)`.
 
@@ -132,7 +133,7 @@ class ReproMixin:
             self._prefix_search.observe(rollout.batch, self._answers, rollout.policy_mask, texts, verdicts, self._size)
         scores = self._measure(rollout)
         started = time.perf_counter()
-        scored = self._reward(rollout, scores.objectives)
+        scored = self._newest_scored = self._reward(rollout, scores.objectives)
         if outcome.dim() == 1:
             outcome = outcome.unsqueeze(1)
         mask = rollout.policy_mask
