@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ def report(
         except ValueError as error:
             if task in asked:
                 errors[f"compare_to {task}"] = str(error)
+                print(f"repro-trl eval: {error}", file=sys.stderr)
     model = model_settings["model"]
     results: dict[str, Any] = {
         **{name: value for name, value in model_settings.items() if name != "model_files"},

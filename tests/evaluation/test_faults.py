@@ -161,7 +161,7 @@ def test_a_damaged_file(finished, policy, held_out, tmp_path, capsys, kind, way)
     [
         (lambda path: path.write_text(""), "Not a directory"),
         (lambda path: path.symlink_to("/proc/version"), "Not a directory"),
-        (lambda path: path.symlink_to("/sys"), "sys"),
+        (lambda path: path.symlink_to("/sys"), "out: "),  # the words differ between kernels
         (lambda path: path.symlink_to(path), "oo many"),
     ],
 )

@@ -40,8 +40,14 @@ class Command:
 
     def __init__(self, arguments: list[str], log: Path, file_size: int | None = None) -> None:
         self.log = log
+        log.unlink(missing_ok=True)
         self._process = _context.Process(target=_run, args=(arguments, log, file_size))
         self._process.start()
+
+    def wait_for_begin(self) -> None:
+        """Until its log is there: what is sent before meets the way to it, and not the command."""
+        while not self.log.exists() and self._process.is_alive():
+            time.sleep(0.005)
 
     def wait(self, seconds: float = SECONDS) -> int | None:
         """The exit status; `None` if it still runs. Killed: minus the signal's number."""
@@ -67,17 +73,15 @@ class Command:
 
 
 def _run(arguments: list[str], log: Path, file_size: int | None) -> None:
-    # With an empty log a kill before this line leaves the last one's.
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
     import torch
 
     from repro_trl.cli import main
 
     torch.set_num_threads(1)
-    # The server ignores Ctrl-C; commands do not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     if file_size is not None:
         # What is printed must still find room.
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
@@ -123,6 +127,7 @@ def stop_at_random(
     struck = through = 0
     while struck < times:
         command = Command(arguments, folder / "log")
+        command.wait_for_begin()
         status = command.wait(rng.uniform(0, whole))
         if status is None:
             command.send(number)

