@@ -7,7 +7,7 @@ On a laptop, without GPU or network, the small reasoning model that the package 
 
     accelerate launch reinforce_pp_repro.py
 
-A Hub model on a Hub dataset, or on a local json, jsonl or parquet file:
+A Hub model on a Hub dataset, or on a local file or folder:
 
     accelerate launch reinforce_pp_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
 

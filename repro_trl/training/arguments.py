@@ -9,7 +9,6 @@ from typing import Any
 from accelerate.commands.launch import launch_command_parser
 from trl import ScriptArguments, TrlParser
 
-from ..columns import PROBLEM_COLUMNS
 from .algorithms import ALGORITHMS
 from .names import OWN_NAMES, check_names, option_name, split_options, with_config
 from .quiet import quiet_upstream
@@ -17,14 +16,14 @@ from .quiet import quiet_upstream
 
 @dataclass
 class ReproScriptArguments(ScriptArguments):
-    """`trl.ScriptArguments`, where `dataset_name` may also be a local file or folder, and what else it
-    takes to read a math dataset and to reward answers."""
+    """`trl.ScriptArguments`, where `dataset_name` may also be a local file or folder, and what else it takes to read a
+    math dataset and to reward answers."""
 
     prompt_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column with the problem, dotted where it is nested. Default: the first there is of "
-            f"{', '.join(PROBLEM_COLUMNS)}."
+            "help": "Column with the problem, dotted where it is nested. Default: the first there is of prompt, "
+            "problem, question."
         },
     )
     instruction: str = field(

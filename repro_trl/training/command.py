@@ -1,5 +1,6 @@
 """`repro-trl grpo`, `ppo` and `reinforce-pp`: train from the command line, as `trl grpo` does."""
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from ..command_line import DONE
+from ..output_files import atomic_path, check_output
+from ..thinking import BACKTRACK_PHRASES
 from .algorithms import ALGORITHMS
 from .launch import launch, launcher_options, launcher_tokens, resolve_accelerate_config
 from .names import OWN_NAMES, check_names, option_name, option_value, read_config, split_options, with_config
 from .settings_source import read_dataclass, read_settings
-from .tables import BEFORE_AFTER_FILE, compare_runs
+from .tables import BEFORE_AFTER_FILE, RUN_FILE, compare_runs
 
 _FALSE = ("false", "no", "0", "")
 
@@ -68,6 +71,9 @@ def run(name: str, argv: Sequence[str]) -> int:
     os.environ.update(request.environment)
     output_dir = str(request.value("output_dir", "trainer_output"))
     plain_dir = f"{output_dir.rstrip('/')}-plain"
+    page = None if request.html is None else Path(request.html or Path(output_dir, "report.html"))
+    if page is not None:
+        check_output(page)
     if request.compare_plain:
         _validate_comparison(request)
         for folder in (output_dir, plain_dir):  # of an earlier run
@@ -86,8 +92,8 @@ def run(name: str, argv: Sequence[str]) -> int:
         return DONE
     if request.compare_plain:
         print(f"\nSide by side, from the same model and seed:\n\n{compare_runs(plain_dir, output_dir, title)}")
-    if request.html is not None:
-        _write_page(runs, Path(request.html or Path(output_dir, "report.html")))
+    if page is not None:
+        _write_page(runs, page)
     return DONE
 
 
@@ -175,17 +181,19 @@ def _plain_settings(request: Request, output_dir: str) -> list[str]:
     settings = ["--repro_alpha", "0", "--output_dir", output_dir, "--push_to_hub", "false"]
     if run_name := request.value("run_name"):
         settings += ["--run_name", f"{run_name}-plain"]
-    if request.value("resume_from_checkpoint") is not None:
+    if str(request.value("resume_from_checkpoint")).lower() not in ("none", *_FALSE):
         resumable = any(Path(output_dir).glob("checkpoint-*"))
         settings += ["--resume_from_checkpoint", "true" if resumable else "false"]
     return settings
 
 
-def _write_page(runs: Sequence[str], file: Path) -> None:
+def _write_page(folders: Sequence[str], file: Path) -> None:
     from ..reporting import compare, group_runs, read_run, render_page
-    from ..thinking import BACKTRACK_PHRASES
 
-    file.parent.mkdir(parents=True, exist_ok=True)
-    page = render_page(compare(group_runs([read_run(run) for run in runs])), BACKTRACK_PHRASES)
-    file.write_text(page, encoding="utf-8")
+    # Which of several rewards judges answers, the run itself says.
+    names = json.loads(Path(folders[0], RUN_FILE).read_text(encoding="utf-8"))
+    runs = [read_run(folder, names["accuracy_reward"]) for folder in folders]
+    page = render_page(compare(group_runs(runs)), BACKTRACK_PHRASES)
+    with atomic_path(file) as whole:
+        whole.write_text(page, encoding="utf-8")
     print(f"\n{'Page':13}{file}")

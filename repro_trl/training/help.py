@@ -64,5 +64,7 @@ def _kind(setting: Setting) -> str:
 def _described(setting: Setting) -> str:
     # argparse doubles percent signs, and puts the default in by itself.
     text = " ".join(setting.help.replace("%%", "%").split())
-    default = "" if setting.default is None else f"(default: {setting.default})"
+    # A name that is still one stands for what other code makes, such as a list of its own for every run.
+    known = setting.default in ("None", "True", "False") or not (setting.default or "name").isidentifier()
+    default = f"(default: {setting.default})" if known else ""
     return " ".join(part for part in (text, default) if part)

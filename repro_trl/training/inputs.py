@@ -91,9 +91,8 @@ def _validate(script_args: ReproScriptArguments, model_args: ModelConfig, datase
             f"model_name_or_path={POCKET!r} with other problems ({named}): the bundled model only knows the task "
             f"dataset_name={POCKET!r}. Name a model too"
         )
-    for name, value in (("dataset_streaming", script_args.dataset_streaming), ("streaming", dataset_args.streaming)):
-        if value:
-            raise ValueError(f"{name}=True: TRL's online trainers take no streamed datasets. Leave it False")
+    if dataset_args.streaming:
+        raise ValueError("streaming=True: problems are held out of the whole dataset. Leave the setting out")
 
 
 def find_checkpoint(training_args: ReproConfigMixin) -> str | None:

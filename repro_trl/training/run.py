@@ -9,7 +9,7 @@ from trl.trainer.utils import get_config_model_id
 from ..answers import extract_answer
 from ..evaluation import EvaluationCallback, Sampling, task_from_rows
 from .progress import HELD_OUT, HELD_OUT_COLUMNS, evaluation_columns, show_progress
-from .tables import Rows, format_table, write_rows
+from .tables import RUN_FILE, Rows, format_table, write_rows
 
 
 def train_and_report(trainer: Any, dataset_name: str | None = None) -> None:
@@ -65,12 +65,16 @@ def whereabouts(output_dir: str, evaluate: str | None) -> str:
 def save_records(trainer: Any, dataset_name: str | None) -> None:
     """
     Leave in the output folder what `repro-trl report` reads and TRL keeps in checkpoints only, or nowhere: the history
-    of logs (`trainer_state.json`), and the names of model and dataset (`run.json`).
+    of logs (`trainer_state.json`), and the names of model, dataset and the reward that judges answers (`run.json`).
     """
     trainer.save_state()
     if trainer.is_world_process_zero():
-        names = {"model": get_config_model_id(trainer.model.config), "dataset": dataset_name}
-        Path(trainer.args.output_dir, "run.json").write_text(json.dumps(names, indent=2) + "\n")
+        names = {
+            "model": get_config_model_id(trainer.model.config),
+            "dataset": dataset_name,
+            "accuracy_reward": trainer.reward_func_names[0],
+        }
+        Path(trainer.args.output_dir, RUN_FILE).write_text(json.dumps(names, indent=2) + "\n")
 
 
 def evaluate_as_the_command_does(trainer: Any) -> str | None:
@@ -112,7 +116,7 @@ def evaluate_as_the_command_does(trainer: Any) -> str | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return (
-        f"repro-trl eval --model {args.output_dir} --tasks {file} --num_samples {samples} "
-        f"--temperature {sampling.temperature} --top_p {sampling.top_p} --max_new_tokens {sampling.max_new_tokens} "
-        f"--seed {sampling.seed} --batch_size {sampling.batch_size}"
+        f"repro-trl eval --model {args.output_dir} --tasks {file} --num_generations {samples} "
+        f"--temperature {sampling.temperature} --top_p {sampling.top_p} "
+        f"--max_completion_length {sampling.max_new_tokens} --seed {sampling.seed} --batch_size {sampling.batch_size}"
     )

@@ -21,7 +21,7 @@ class Setting:
     Attributes:
         name: of the field.
         type: its annotation, as written.
-        default: the expression of its default, as written; `None` where it has none.
+        default: the expression of its default, as written, or of the constant that it names; `None` where it has none.
         help: text of its metadata; empty where it has none.
         owner: name of the class that defines it.
     """
@@ -57,37 +57,40 @@ def read_dataclass(module: str, name: str) -> list[Setting]:
         name: of the class there.
     """
     settings: dict[str, Setting] = {}
-    for definition in _bases_first(module, name):
+    for home, definition in _bases_first(module, name):
         for node in definition.body:
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                setting = _setting(node, definition.name)
+                setting = _setting(node, home, definition.name)
                 if setting is not None:
                     settings[setting.name] = setting
     return list(settings.values())
 
 
-def _bases_first(module: str, name: str) -> Iterator[ast.ClassDef]:
-    """The class and its base classes, in the order in which dataclasses collect fields."""
-    found = _find_class(module, name)
-    if found is None:  # such as `object`
+def _bases_first(module: str, name: str) -> Iterator[tuple[str, ast.ClassDef]]:
+    """The class and its base classes with their modules, in the order in which dataclasses collect fields."""
+    found = _find(module, name)
+    if found is None or not isinstance(found[1], ast.ClassDef):  # such as `object`
         return
     module, definition = found
     for base in reversed(definition.bases):
         if isinstance(base, ast.Name):
             yield from _bases_first(module, base.id)
-    yield definition
+    yield module, definition
 
 
-def _find_class(module: str, name: str) -> tuple[str, ast.ClassDef] | None:
-    """The module that defines a class, which `module` defines or imports, and the definition."""
-    for node in ast.walk(_tree(module)):
+def _find(module: str, name: str) -> tuple[str, ast.ClassDef | ast.Assign] | None:
+    """The module that defines a class or a constant, which `module` defines or imports, and the definition."""
+    for node in _tree(module).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return module, node
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [name]:
+            return module, node
+    for node in ast.walk(_tree(module)):
         # Packages that load lazily, as trl, transformers and this one, import for type checkers.
         if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    return _find_class(_imported_module(module, node), alias.name)
+                    return _find(_imported_module(module, node), alias.name)
     return None
 
 
@@ -113,7 +116,7 @@ def _file(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _setting(node: ast.AnnAssign, owner: str) -> Setting | None:
+def _setting(node: ast.AnnAssign, module: str, owner: str) -> Setting | None:
     kind = ast.unparse(node.annotation).strip("'\"")
     if kind.startswith("ClassVar"):
         return None
@@ -126,6 +129,8 @@ def _setting(node: ast.AnnAssign, owner: str) -> Setting | None:
             keys, values = options["metadata"].keys, options["metadata"].values
             metadata = {ast.literal_eval(key): value for key, value in zip(keys, values, strict=True)}
         default = options.get("default", options.get("default_factory"))
+    if isinstance(default, ast.Name) and (found := _find(module, default.id)) and isinstance(found[1], ast.Assign):
+        default = found[1].value
     return Setting(
         name=node.target.id,
         type=kind,

@@ -8,6 +8,8 @@ Rows = dict[str, dict[str, float | None]]
 """By row, and in it by column, the figures."""
 
 BEFORE_AFTER_FILE = "before_after.json"
+RUN_FILE = "run.json"
+"""What a run's folder says of the run beside its training arguments."""
 
 
 def format_table(rows: Mapping[str, Mapping[str, float | None]], corner: str = "held out") -> str:

@@ -184,7 +184,7 @@ def _check_answer(name: str, value: Any) -> str | None:
     try:
         answer = extract_answer(value)
     except ValueError:
-        raise ValueError(f"{name!r} must be text, a number or null, not {_kind(value)}") from None
+        raise ValueError(f"{name!r} must be text, a number, a list of these or null, not {_kind(value)}") from None
     return answer if answer is None else _check_text(name, answer)
 
 

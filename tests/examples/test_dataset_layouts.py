@@ -6,13 +6,12 @@ import grpo_repro
 import pytest
 from dataset_layouts import LAYOUTS
 from datasets import Dataset
+from scripts import run_script
 from tiny_policy import save_tiny_policy
 from tiny_runs import settings, token_reward
-from trl import ModelConfig, TrlParser
 
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
 from repro_trl.columns import read_column
-from repro_trl.training.arguments import ReproScriptArguments
 
 SHORT = ["--use_cpu", "true", "--disable_tqdm", "true", "--save_strategy", "no", "--report_to", "none"]
 
@@ -23,8 +22,7 @@ def policy(tmp_path_factory):
 
 
 def run(*arguments):
-    parser = TrlParser((ReproScriptArguments, ReproGRPOConfig, ModelConfig))
-    grpo_repro.main(*parser.parse_args_and_config([*map(str, arguments), *SHORT], fail_with_unknown_args=True))
+    run_script("grpo", grpo_repro, *arguments, *SHORT)
 
 
 def run_on(layout, policy, folder, **options):

@@ -227,10 +227,17 @@ def test_the_plain_training_differs_in_alpha_and_folders_alone(tmp_path, launche
     assert not Path("out", "before_after.json").exists()
 
 
-def test_the_plain_training_is_left_out_where_the_first_failed(launched, monkeypatch):
+def test_the_plain_training_is_left_out_where_the_first_failed(launched, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(command, "launch", lambda launcher, script: launched.append(script) or 7)
     assert main(["grpo", "--compare_plain", "--html"]) == 7
     assert len(launched) == 1
+
+
+def test_a_page_that_cannot_be_written_is_said_before_any_work(launched, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["grpo", "--html", str(tmp_path)]) == 2
+    assert "Is a directory" in capsys.readouterr().err and not launched
 
 
 @pytest.fixture(scope="module")
@@ -283,6 +290,7 @@ def test_trls_yaml_trained_with_and_without_repro(tmp_path, policy):
     ]
     assert table[-1].split() == ["Page", "page.html"]
     assert "<html" in (tmp_path / "page.html").read_text()
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["accuracy_reward"] == "accuracy"
 
     for folder, alpha in (("out", 0.1), ("out-plain", 0)):
         history = json.loads((tmp_path / folder / "trainer_state.json").read_text())["log_history"]

@@ -1,11 +1,13 @@
 """What a trainer is made of: rewards by name and their weights, the checkpoint, and settings that cannot work."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
 from trl import DatasetMixtureConfig, ModelConfig
 from trl.rewards import accuracy_reward, think_format_reward
 
+from repro_trl.columns import PROBLEM_COLUMNS
 from repro_trl.training.arguments import ReproScriptArguments
 from repro_trl.training.inputs import find_checkpoint, load_inputs
 from repro_trl.training.reward_funcs import load_reward_funcs, reward_weights
@@ -83,7 +85,6 @@ def test_the_checkpoint_to_resume_from(tmp_path):
         ({}, "my/model", {}, "dataset_name=None"),
         ({"dataset_name": "a.jsonl"}, "pocket", {}, r"model_name_or_path='pocket' with other problems \(a.jsonl\)"),
         ({}, "pocket", {"datasets": [{"path": "a"}]}, r"with other problems \(datasets\)"),
-        ({"dataset_name": "a", "dataset_streaming": True}, "my/model", {}, "dataset_streaming=True"),
         ({}, "my/model", {"datasets": [{"path": "a"}], "streaming": True}, "streaming=True"),
     ],
 )
@@ -95,3 +96,8 @@ def test_settings_that_cannot_work(script, model, mixture, message):
             ModelConfig(model_name_or_path=model),
             DatasetMixtureConfig(**mixture),
         )
+
+
+def test_the_help_names_the_columns_that_are_looked_for():
+    (field,) = (field for field in dataclasses.fields(ReproScriptArguments) if field.name == "prompt_column")
+    assert ", ".join(PROBLEM_COLUMNS) in field.metadata["help"]

@@ -47,6 +47,9 @@ def test_the_help_page_fits_its_width_but_for_long_names():
     lines = help_text("grpo", width=70).splitlines()
     assert all(len(line) <= 70 for line in lines if not line.startswith(("  --", "usage")))
     assert "      Weight of the process advantage: total = outcome + alpha *" in lines
+    text = " ".join(" ".join(lines).split())
+    assert "(default: '\\n\\n')" in text and "gives `\\boxed{42}`. (default: '\\\\boxed{{{answer}}}')" in text
+    assert "default_optim" not in text and "(default: list)" not in text
 
 
 def test_help_imports_no_model_library():

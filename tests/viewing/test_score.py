@@ -171,7 +171,7 @@ BAD = {
     '{"prompt": "a", "completions": [], "answer": "c"}': "empty list",
     '{"prompt": "a", "completions": ["b", 3], "answer": "c"}': "a number",
     '{"prompt": "a", "completion": "b", "answer": true}': "a truth value",
-    '{"prompt": "a", "completion": "b", "answer": ["c"]}': "a list",
+    '{"prompt": "a", "completion": "b", "answer": {"c": 1}}': "an object",
     '{"prompt": "a", "completion": "\\ud800", "answer": "c"}': "surrogate",
     '{"prompt": "a\\udc00", "completion": "b", "answer": "c"}': "surrogate",
 }
