@@ -230,7 +230,7 @@ def test_what_cannot_be_compared(finished, policy, tmp_path, capsys):
         (["--compare_to", "nowhere"], "compare_to='nowhere'"),
         (["--backend", "vllm"], "vLLM is not installed"),
         (["--tasks", " ,"], "tasks=' ,' names none"),
-        (["--model", "/nowhere"], "--model_name_or_path /nowhere: there is no such folder"),
+        (["--model", "/nowhere"], "model='/nowhere' cannot be loaded: there is no such folder"),
     ],
 )
 def test_settings_that_are_refused(policy, held_out, tmp_path, capsys, arguments, message):
