@@ -131,7 +131,7 @@ def test_the_table_leaves_out_what_was_not_measured():
 def test_two_runs_side_by_side(tmp_path):
     for name, after, gain in (("plain", 0.5, None), ("repro", 0.75, 1.5)):
         (tmp_path / name).mkdir()
-        rows = {"before": {"accuracy": 0.25, "J gain": 0.1}, "after": {"accuracy": after, "J gain": gain}}
+        rows = {"before": {"accuracy": 0.25, "J gain": gain}, "after": {"accuracy": after, "J gain": gain}}
         write_rows(rows, tmp_path / name)
     table = [line.split() for line in compare_runs(tmp_path / "plain", tmp_path / "repro", "PPO").splitlines()]
     assert table == [
