@@ -1,26 +1,61 @@
-"""The tests at both ends of the supported range of TRL: `nox` runs all, `nox -s contract` what a release may break."""
+"""
+The tests at both ends of the supported versions, each end in an environment of its own.
+
+    nox                     # the whole suite, oldest and newest
+    nox -s contract         # what a release of TRL or transformers may break, oldest and newest
+    nox -s docs package     # the documentation; sdist, wheel, and the commands of the installed wheel
+
+`PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` in the environment gives the CPU build of torch, and
+`REPRO_TORCH=2.13.0` that version at both ends, where the oldest cannot be had.
+"""
+
+import os
+from pathlib import Path
 
 import nox
 
-TRL_VERSIONS = ["1.14.*", "1.16.*"]
+ENDS = {"oldest": "constraints-oldest.txt", "newest": "constraints.txt"}
 
 nox.options.sessions = ["tests"]
+nox.options.reuse_venv = "yes"
 
 
-def install(session: nox.Session, trl: str) -> None:
-    session.install("-c", "constraints.txt", "-e", ".[test]")
-    session.install("--no-deps", f"trl=={trl}")  # the constraints pin the newest
+def install(session: nox.Session, end: str, extras: str) -> None:
+    constraints = Path(ENDS[end])
+    torch = os.environ.get("REPRO_TORCH")
+    if torch:
+        lines = constraints.read_text().splitlines()
+        lines = [f"torch=={torch}" if line.startswith("torch==") else line for line in lines]
+        constraints = Path(session.create_tmp()) / "constraints.txt"
+        constraints.write_text("\n".join(lines) + "\n")
+    session.install("-c", str(constraints), "-e", f".[{extras}]")
 
 
 @nox.session
-@nox.parametrize("trl", TRL_VERSIONS)
-def tests(session: nox.Session, trl: str) -> None:
-    install(session, trl)
+@nox.parametrize("end", ENDS, ids=ENDS)
+def tests(session: nox.Session, end: str) -> None:
+    """All tests but those of several processes and the slow ones; `nox -s tests -- -m slow` runs others."""
+    install(session, end, "test,deepspeed")
     session.run("pytest", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
-@nox.parametrize("trl", TRL_VERSIONS)
-def contract(session: nox.Session, trl: str) -> None:
-    install(session, trl)
-    session.run("pytest", "tests/trainers/test_trl_contract.py", "tests/trainers/test_features.py", *session.posargs)
+@nox.parametrize("end", ENDS, ids=ENDS)
+def contract(session: nox.Session, end: str) -> None:
+    """What the trainers rely on in TRL and transformers, and every feature of TRL's trainer with RePro on top."""
+    install(session, end, "test")
+    files = ("tests/trainers/test_trl_contract.py", "tests/trainers/test_features.py")
+    session.run("pytest", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, with warnings as errors."""
+    install(session, "newest", "docs")
+    session.run("mkdocs", "build", "--strict", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def package(session: nox.Session) -> None:
+    """Sdist and wheel into `dist`, `twine check`, and the commands of the installed wheel from an empty folder."""
+    session.run("bash", ".ci/wheel", "dist", external=True)

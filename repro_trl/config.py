@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from .answers import DEFAULT_ANSWER_TEMPLATE, validate_answer_template
-from .validation import check_choice, check_integer, check_number, check_text
+from .validation import check_choice, check_integer, check_number, check_text, check_texts
 
 AUTO_PREFIX = "auto"
 """Value of `repro_answer_prefix` that lets the trainer find out where the policy gives its answer."""
@@ -165,6 +165,7 @@ class ReproConfigMixin:
         check_text(self, "repro_answer_column", "the name of a dataset column", "the one found by its name")
         check_text(self, "repro_answer_template", "a template with {answer}")
         check_text(self, "repro_answer_prefix", "a text, or an empty one for no prefix")
+        check_texts(self, "repro_prefix_candidates", "texts", "no candidates of your own")
         if not self.repro_delimiter:
             raise ValueError(f'repro_delimiter={self.repro_delimiter!r}: give a non-empty text, such as "\\n\\n".')
         if self.repro_answer_column is not None and not self.repro_answer_column.strip():

@@ -128,7 +128,7 @@ class TransformersSampler:
             attention_mask=attention_mask.to(self.model.device),
             generation_config=config,
             logits_processor=LogitsProcessorList(draws),
-            synced_gpus=self.in_step,
+            synced_gpus=self.in_step or None,  # `None`: transformers decides, and knows DeepSpeed, but not FSDP2
         )
         self.model.train(was_training)
         generations = []

@@ -20,7 +20,6 @@ from typing import IO, Any
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 """Formats, by the end of a file's name in any case; those of text also with `.gz` behind."""
 
-
 _MAX_CELL = 1 << 30  # characters
 
 
@@ -92,8 +91,22 @@ def read_rows(path: str | Path) -> Iterator[Row]:
     Raises:
         RowFileError: a file is missing, empty or damaged, when it is reached.
     """
+    for row in scan_rows(path):
+        if isinstance(row, RowFileError):
+            raise row
+        yield row
+
+
+def scan_rows(path: str | Path) -> Iterator[Row | RowFileError]:
+    """
+    As `read_rows`, but it goes on: what cannot be read comes as the error in its place. That is a line, or all that
+    follows in a file that is cut off, or a whole file.
+
+    Raises:
+        RowFileError: there is no file of rows.
+    """
     for file in row_files(path):
-        yield from _read_file(file)
+        yield from _scan_file(file)
 
 
 def as_text(value: Any) -> str | None:
@@ -138,7 +151,7 @@ def _known() -> str:
     return f"{', '.join(SUFFIXES)}; with .gz behind too, but for parquet"
 
 
-def _read_file(path: Path) -> Iterator[Row]:
+def _scan_file(path: Path) -> Iterator[Row | RowFileError]:
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
     count = 0
     try:
@@ -146,36 +159,48 @@ def _read_file(path: Path) -> Iterator[Row]:
             raise RowFileError(f"{path} is empty.")
         for number, record in readers[_format(path)](path):
             count += 1
-            yield Row(path, number, record)
+            yield record if isinstance(record, RowFileError) else Row(path, number, record)
+        if count == 0:
+            raise RowFileError(f"{path} holds no rows.")
+    except RowFileError as error:
+        yield error
     except UnicodeDecodeError as error:
-        raise RowFileError(f"{path}: it is not text in UTF-8 ({error.reason} after {count} rows).") from error
+        yield RowFileError(f"{path}: it is not text in UTF-8 ({error.reason} after {count} rows).")
     except (OSError, EOFError, zlib.error) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise RowFileError(f"{path}: it cannot be read, after {count} rows: {reason}.") from error
-    if count == 0:
-        raise RowFileError(f"{path} holds no rows.")
+        yield RowFileError(f"{path}: it cannot be read, after {count} rows: {reason}.")
 
 
-def _text(path: Path, newline: str | None = None) -> IO[str]:
-    """The file as text, whatever is compressed; a byte order mark is left out."""
+def _open(path: Path) -> IO[bytes]:
+    """The file, whatever is compressed."""
     file = path.open("rb")
     try:
         gzipped = file.peek(2)[:2] == b"\x1f\x8b"
     except OSError:
         file.close()
         raise
-    binary = gzip.open(file) if gzipped else file
-    return io.TextIOWrapper(binary, encoding="utf-8-sig", newline=newline)
+    return gzip.open(file) if gzipped else file
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with _text(path) as lines:
+def _text(path: Path, newline: str | None = None) -> IO[str]:
+    """The file as text, without a byte order mark."""
+    return io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline=newline)
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]]:
+    with _open(path) as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield number, _record(_parse(line, f"{path}, line {number}"), f"{path}, line {number}")
+                place = f"{path}, line {number}"
+                try:
+                    yield number, _record(_parse(line.decode("utf-8-sig"), place), place)
+                except UnicodeDecodeError as error:
+                    yield number, RowFileError(f"{place}: it is not text in UTF-8 (byte {error.start + 1}).")
+                except RowFileError as error:
+                    yield number, error
 
 
-def _read_json(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_json(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]]:
     with _text(path) as file:
         text = file.read()
     try:
@@ -199,7 +224,10 @@ def _read_json(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     if not isinstance(rows, list):
         raise RowFileError(f"{path}: a json file must hold a list of rows.")
     for number, row in enumerate(rows, start=1):
-        yield number, _record(row, f"{path}, row {number}")
+        try:
+            yield number, _record(row, f"{path}, row {number}")
+        except RowFileError as error:
+            yield number, error
 
 
 def _parse(text: str, place: str) -> Any:
@@ -227,7 +255,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]]:
     with _text(path, newline="") as file:
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))  # 128 KiB by default
         reader = csv.reader(file, strict=True)
@@ -237,9 +265,9 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise RowFileError(f"{path}, line 1: columns have the same name: {columns}.")
             line = reader.line_num + 1
             for cells in reader:
-                if cells:
-                    if len(cells) != len(columns):
-                        raise RowFileError(f"{path}, line {line}: {len(cells)} cells, but {len(columns)} columns.")
+                if cells and len(cells) != len(columns):
+                    yield line, RowFileError(f"{path}, line {line}: {len(cells)} cells, but {len(columns)} columns.")
+                elif cells:
                     yield line, {name: cell or None for name, cell in zip(columns, cells, strict=True)}
                 line = reader.line_num + 1
         except csv.Error as error:

@@ -3,6 +3,7 @@
 import numbers
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 # A backslash followed by "n", not the start of a LaTeX command such as "\neq": what a shell leaves of '\n\n'.
@@ -70,6 +71,15 @@ def check_text(settings: Any, name: str, wanted: str, or_none: str = "") -> None
             f"{name}={value!r} holds a backslash and a letter where white space is meant, such as a line break. In "
             "YAML use double quotes, in a shell $'\\n\\n'."
         )
+
+
+def check_texts(settings: Any, name: str, wanted: str, or_none: str) -> None:
+    """Refuse anything but a list of texts, without the slips that `check_text` knows, or `None`."""
+    value = getattr(settings, name)
+    if value is not None and (not isinstance(value, list) or not all(isinstance(text, str) for text in value)):
+        raise ValueError(_message(name, value, f"a list of {wanted}", or_none))
+    for text in value or ():
+        check_text(SimpleNamespace(**{name: text}), name, wanted)
 
 
 def check_choice(settings: Any, name: str, choices: list[str]) -> None:

@@ -10,7 +10,7 @@ import warnings
 
 from .answers import given_answer
 from .thinking import split_thought
-from .verifier_forms import MAX_LENGTH, canonical
+from .verifier_forms import MAX_LENGTH, canonical, closing_brace
 from .verifier_kinds import as_pair, brackets, is_split_time, same_base, same_choice, same_time, same_words
 from .verifier_quantities import number, same_number, same_unit, split_units
 
@@ -23,6 +23,7 @@ _MAX_EXPONENT = 16  # of sums with variables, which are multiplied out, all toge
 _MAX_NUMERIC_EXPONENT = 128  # of sums without
 _SECONDS = 5
 
+_COMPUTED = re.compile(r"[\^!*(]|\\(?:cdot|times)(?![A-Za-z])")
 _TOLERANCE = 1e-4  # relative
 _NAME = re.compile(
     r"(?:\\(?:angle|triangle|overline|text|vec|hat|bar|[a-z]+)\s*)?(?:\{?[A-Za-z]+\}?)?(?:_\{?\w+\}?)?'*(?:\s*\([^=]*\))?"
@@ -109,6 +110,10 @@ def _without_name(text: str, other: str) -> str:
     return text
 
 
+def _has_variables(text: str) -> bool:
+    return re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text)) is not None
+
+
 def _nesting(text: str) -> int:
     return max(itertools.accumulate((char in "{[(") - (char in "}])") for char in text), default=0)
 
@@ -125,14 +130,17 @@ def _is_bounded(text: str) -> bool:
         return False
     if re.search(r"\^-?(?:\d+(?:\.\d+)?|e|\\pi|\\sqrt\d+)(?:\^|!)", plain):  # a tower of powers
         return False
+    # 9^{9 \cdot 9^9}: an exponent that is a number, and is to be computed first
+    exponents = (text[match.end() : closing_brace(text, match.end() - 1)] for match in re.finditer(r"\^\s*\{", text))
+    if any(_COMPUTED.search(exponent) and not _has_variables(exponent) for exponent in exponents):
+        return False
     for base, exponent in re.findall(r"(\d+(?:\.\d+)?|[^\d])\^-?(\d+)", plain):
         if len(exponent) > 6 or (base[0].isdigit() and int(exponent) * math.log10(float(base) + 1) > _MAX_POWER):
             return False
     of_groups = [int(exponent) for exponent in re.findall(r"[})\]]\s*\^\s*\{?\s*-?(\d{1,9})", text)]
-    has_variables = re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text))
-    if not has_variables and plain.count("!") > 1 and re.search(r"[)}]\s*!", text):
+    if not _has_variables(text) and plain.count("!") > 1 and re.search(r"[)}]\s*!", text):
         return False
-    return sum(of_groups) <= (_MAX_EXPONENT if has_variables else _MAX_NUMERIC_EXPONENT)
+    return sum(of_groups) <= (_MAX_EXPONENT if _has_variables(text) else _MAX_NUMERIC_EXPONENT)
 
 
 def _equivalent(one: str, other: str) -> bool:

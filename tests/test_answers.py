@@ -310,10 +310,10 @@ def test_a_box_goes_before_a_stated_answer():
     ],
 )
 def test_long_junk_is_read_in_linear_time(text: str):
-    start = time.perf_counter()
+    start = time.process_time()
     extract_answer(text)
     given_answer(text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("name", ["gsm8k_test", "gsm8k_train"])

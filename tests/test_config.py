@@ -72,6 +72,8 @@ def test_defaults_are_those_of_the_method(tmp_path):
         ("repro_answer_prefix", None),
         ("repro_answer_prefix", "null"),
         ("repro_answer_prefix", ["</think>"]),
+        ("repro_prefix_candidates", "</think>"),
+        ("repro_prefix_candidates", [None]),
         ("repro_answer_column", 3),
         ("repro_answer_column", "None"),
         ("repro_answer_column", ["answer"]),

@@ -66,7 +66,7 @@ def test_agreement_with_trl():
 
 def test_hundreds_of_verdicts_take_no_seconds():
     completions = [rf"<think> …</think> \boxed{{{i % 10}}}" for i in range(5000)]
-    start = time.perf_counter()
+    start = time.process_time()
     # A second of math-verify is about a thousand comparisons; repeated ones are not made again.
     assert sum(answer_reward(completions, ["7"] * 5000)) == 500
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from repro_trl import row_files
-from repro_trl.row_files import RowFileError, as_text, is_row_file, plain_numbers, read_rows, stem
+from repro_trl.row_files import RowFileError, as_text, is_row_file, plain_numbers, read_rows, scan_rows, stem
 
 NUMBERS = ["12345678901234567890123", "9007199254740993", "1.50", "0.1", "-0.30", "1e-30", "7"]
 
@@ -156,7 +156,7 @@ def test_folders(tmp_path):
         ("rows.jsonl", '"text"\n', "line 1: .*this is text"),
         ("rows.jsonl", "null\n", "line 1: .*this is null"),
         ("rows.jsonl", "[" * 100_000, "line 1: it is nested too deeply"),
-        ("rows.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl: it is not text in UTF-8"),
+        ("rows.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl, line 2: it is not text in UTF-8"),
         ("rows.json", '{"a": 1', "rows.json: it is not JSON"),
         ("rows.json", "3", "must hold a list of rows"),
         ("rows.json", '[{"a": 1}, 2]', "rows.json, row 2: a row must be an object with columns, this is a number"),
@@ -194,6 +194,30 @@ def test_rows_before_a_damaged_line_are_given(tmp_path):
     assert [next(rows).record, next(rows).record] == [{"a": 1}, {"a": 2}]
     with pytest.raises(RowFileError, match="line 3"):
         next(rows)
+
+
+def test_a_scan_goes_on_after_what_cannot_be_read(tmp_path):
+    write(tmp_path / "a.jsonl", b'{"n": 1}\n{\n\xff\n[2]\n{"n": 5}\n')
+    write(tmp_path / "b.csv", "n\n1\n2,3\n4\n")
+    write(tmp_path / "c.json", '[{"n": 1}, 2, {"n": 3}]')
+    write(tmp_path / "d.jsonl.gz", gzip.compress(b'{"n": 1}\n' * 9000)[:-20])
+    write(tmp_path / "e.jsonl", "")
+    write(tmp_path / "f.parquet", "x")
+    found = {name: [] for name in ("a.jsonl", "b.csv", "c.json", "d.jsonl.gz", "e.jsonl", "f.parquet")}
+    for row in scan_rows(tmp_path):
+        if isinstance(row, RowFileError):
+            (name,) = (name for name in found if name in str(row))
+            found[name].append("error")
+        else:
+            found[row.path.name].append(row.number)
+    assert found.pop("d.jsonl.gz")[-1] == "error"
+    assert list(found.values()) == [
+        [1, "error", "error", "error", 5],
+        [2, "error", 4],
+        [1, "error", 3],
+        ["error"],
+        ["error"],
+    ]
 
 
 def test_names_of_formats():

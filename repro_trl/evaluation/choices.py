@@ -23,8 +23,9 @@ _OPTION_WORD = (
 )
 # Words for "answer": simple-evals' list, and more of the same kind.
 _ANSWER_WORDS = (
-    r"উত্তর|उत्तर|antwort|lösung|답변|정답|답|答案|答复|答曰|答|الإجابة|الجواب|إجابة|جواب|respuesta|risposta|答え|正解|正确选项|正確選項|回答|"
-    r"解答|jawaban|réponse|resposta|jibu|ìdáhùn|idáhùn|idahun|àmọ̀nà|àdáhùn|ànúgọ|àṣàyàn|ответ|відповідь|odpowiedź"
+    r"উত্তর|उत्तर|antwort|lösung|답변|정답|답|答案|答复|答曰|答|الإجابة|الجواب|إجابة|جواب|respuesta|risposta|答え|正解|正答|正确选项|正確選項|回答|"
+    r"解答|jawaban(?:nya)?|réponse|resposta|jibu|ìdáhùn|idáhùn|idahun|àmọ̀nà|àdáhùn|ànúgọ|àṣàyàn|"
+    r"ответ|правильный вариант|richtig|alternativa correta|відповідь|odpowiedź"
     r"|odpověď|"
     r"antwoord|cevap|đáp án|câu trả lời|คำตอบ|svaret|svar|vastaus|răspuns|răspunsul|válasz|απάντηση|תשובה|پاسخ|sagot|"
     r"respuesta correcta|opción correcta|bonne réponse|opção correta|opzione corretta"
@@ -72,7 +73,7 @@ _JOINS_BOXES = re.compile(rf"[\s$.,;]*(?:{_CONNECTIVE}[\s$]*(?:{_OPTION_WORD}\s*
 
 # Statements. After each of these comes an option, read by `_read_option`.
 _NOUN = r"(?:answers?|ans\b\.?|choice|option|selection|pick)"
-_VERB = r"(?:is|are|(?:would|must|should|has\s+to|will)\s+be|remains|becomes|:=|=|:|->|→|⇒|-|–|—)(?![A-Za-z])"
+_VERB = r"(?:(?:is|are|(?:would|must|should|has\s+to|will)\s+be|remains|becomes)(?![A-Za-z])|:=|=|:|->|→|⇒|-|–|—)"
 _STATED = re.compile(
     rf"(?<![A-Za-z]){_NOUN}(?:\s+(?:option|choice|letter"
     rf"|number))?(?P<middle>(?:\s+(?!{_NOUN})[^\s.:=!?;]+){{0,9}}?)\s*"
@@ -87,14 +88,18 @@ _HEADED = re.compile(
 )
 _STATED_ELSEWHERE = re.compile(
     rf"(?:{_ANSWER_WORDS})(?P<middle>(?:[ \t]+(?!(?:no|nicht|não|non|не|pas)\b)[^\s.:：=!?;,]+){{0,5}}?)[ \t]*"
-    r"(?:[:=]|是|为|為|选|選|应选|應選|应为|ঃ|は|은|는|が|"
-    r"[ \t]*(?:es|est|ist|lautet|è|é|jest|je|är|er|on|este|is|adalah|là|คือ|هو|هي|है|হলো|—|–|-)(?=[\s(\[:]))",
+    r"(?:】?[:=]|】|是|为|為|选|選|应选|應選|应为|ঃ|は|은|는|が|"
+    r"[ \t]*(?:es|est|ist|lautet|è|é|jest|je|är|er|on|este|is|adalah|là|คือ|هو|هي|है|হলো|—|–|-)"
+    r"(?=[\s(\[:])|[ \t]+(?=[A-Z][ \t]*(?:है|।)))",
     re.IGNORECASE,
 )
-_CHOSEN_ELSEWHERE = re.compile(r"(?:故选|故選|因此选|所以选|应选|應選|选择|選擇|选|選)[ \t]*(?:答案|项|項)?[:：]?")
+_CHOSEN_ELSEWHERE = re.compile(
+    r"(?:故选|故選|因此选|所以选|应选|應選|选择|選擇|选|選|而是)[ \t]*(?:答案|项|項)?[:：]?"
+)
 _CHOSEN = re.compile(
     r"\b(?:I|we|I'?ll|we'?ll|I'd|let'?s|let me)\s+(?:will\s+|would\s+|shall\s+|must\s+|should\s+|therefore\s+|thus\s+|"
     r"now\s+|finally\s+|then\s+)*(?:choose|pick|select|go\s+(?:with|for)|settle\s+(?:on|for)|answer|opt\s+for|say)\b"
+    r"|\b(?:I'm|I\s+am|we're|we\s+are)\s+going\s+(?:with|for)\b"
     r"|\b(?:change|changing|revise|revising|correct|update|updating|switch|switching|amend)\b[^.\n]{0,40}?\bto\b",
     re.IGNORECASE,
 )
@@ -117,7 +122,8 @@ _CORRECTED = re.compile(
 )
 _WEAKLY_STATED = re.compile(
     r"\b(?:corresponds?\s+to|match(?:es|ing)?|agrees?\s+with|consistent\s+with|which\s+is|that\s+is|this\s+is|gives|"
-    r"points?\s+to|leads?\s+to|leav(?:es|ing)(?:\s+(?:only|us\s+with))*|must\s+be|closest\s+to|fits?|only"
+    r"points?\s+to|leads?\s+to|leav(?:es|ing)(?:\s+(?:only|us\s+with))*|must\s+be|closest\s+to|fits?|only|it'?s|it\s+is|that'?s|probably|definitely|certainly|"
+    r"likely|select|pick|choose|think|believe"
     r"|(?:correct|right)\s+\w+\s+is)\s+(?:the\s+)?"
     rf"(?=(?:{_OPTION_WORD}[ \t]*[(\[]?[A-Z][)\]]?(?![A-Za-z]))|[(\[]?[A-Z][)\]]?\s*(?:$|[\n.;!]|satisf|remains"
     rf"|works|fits|matches|agrees|holds|survives|meets))"
@@ -249,7 +255,7 @@ def _read_option(text: str, position: int, letters: str) -> _Statement | None:
     letter, end = match["letter"], match.end()
     wrapped = any(character in _OPENERS for character in match[0]) and text[end : end + 1] in tuple(_CLOSERS)
     if wrapped:
-        if re.match(r".\s*(?:[=<>+*/^_]|\w)", text[end : end + 8]) and not re.match(r".\s+[\w]", text[end : end + 8]):
+        if re.match(r".(?:\s*[=<>+*/^_]|[A-Za-z0-9])", text[end : end + 8]):
             return None
     elif letter.islower():
         # At the very end, behind a word, "a" may be an article that was cut off from its noun.

@@ -39,6 +39,7 @@ def plain_text(text: str) -> str:
     text = re.sub(r"\\n(?![a-z])", "\n", text)
     for _ in range(_MAX_NESTING):
         text = _LATEX_GROUP.sub(r"\1", text)
+    text = re.sub(r"\\+(?:text|math)[a-z]*[ ]+(?=[A-Z](?![A-Za-z]))", "", text)
     text = _LATEX_MARKS.sub(" ", text)
     text = re.sub(r"\\+([{}.])", r"\1", text)
     text = re.sub(r"\*+|`+|\$+|__|(?<!\w)_(?=\w)|(?<=[\w.!)\]])_(?!\w)", "", text)

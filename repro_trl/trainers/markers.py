@@ -25,7 +25,7 @@ class MarkerKeeper:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, think_end: str | None, is_main_process: bool) -> None:
-        self._tokenizer, self._think_end = tokenizer, think_end
+        self.tokenizer, self._think_end = tokenizer, think_end
         self._checks_left = _CHECKED_BATCHES if is_main_process else 0
         # Whether decoding without special tokens loses the marker, or a part of it.
         self._is_dropped = False
@@ -41,7 +41,7 @@ class MarkerKeeper:
         """
         if not self._is_dropped and self._checks_left == 0:
             return
-        texts = [self._tokenizer.decode(ids, skip_special_tokens=False) for ids in completion_ids]
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=False) for ids in completion_ids]
         if self._checks_left > 0:
             self._check(texts)
         if not self._is_dropped:
@@ -51,10 +51,10 @@ class MarkerKeeper:
                 continue
             completion = completions[index]
             if isinstance(completion, str):
-                completions[index] = readable_text(self._tokenizer, ids, self._think_end)
+                completions[index] = readable_text(self.tokenizer, ids, self._think_end)
             elif len(completion) == 1 and not completion[0].get("reasoning_content"):
                 if self._think_end not in (completion[0].get("content") or ""):
-                    completion[0]["content"] = readable_text(self._tokenizer, ids, self._think_end)
+                    completion[0]["content"] = readable_text(self.tokenizer, ids, self._think_end)
 
     def _check(self, texts: list[str]) -> None:
         self._checks_left -= 1

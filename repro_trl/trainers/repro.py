@@ -21,6 +21,7 @@ from .ground_truth import GroundTruth
 from .health import ObjectiveHealth, written_texts
 from .hook import Rollout
 from .markers import MarkerKeeper
+from .model_card import ReproModelCard
 from .policy_scorer import BatchScores, PolicyScorer
 from .prefix_search import PrefixSearch
 from .shared_pass import SharedPass, sharing_obstacle
@@ -41,7 +42,7 @@ REPRO_PAPER = {
 }
 
 
-class ReproMixin:
+class ReproMixin(ReproModelCard):
     """
     RePro for any trainer with an `AdvantageHook` among its bases: `class T(ReproMixin, AdvantageHook, GRPOTrainer)`.
 
@@ -132,7 +133,7 @@ class ReproMixin:
             self._prefix_search.observe(rollout.batch, self._answers, rollout.policy_mask, texts, verdicts, self._size)
         scores = self._measure(rollout)
         started = time.perf_counter()
-        scored = self._reward(rollout, scores.objectives)
+        scored = self._newest_scored = self._reward(rollout, scores.objectives)
         if outcome.dim() == 1:
             outcome = outcome.unsqueeze(1)
         mask = rollout.policy_mask
@@ -145,6 +146,21 @@ class ReproMixin:
         if self.args.repro_trace_steps > 0 or self.log_completions:
             self._traces.record(rollout, scored, total, self._answers)
         return total
+
+    def _kept_state(self) -> dict[str, Any]:
+        state = super()._kept_state()
+        if self.args.repro_alpha > 0:
+            state["objective_health"] = self._health.state()
+        if self._prefix_search is not None:
+            state["prefix_search"] = self._prefix_search.state()
+        return state
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        super()._restore_state(state)
+        if self.args.repro_alpha > 0 and "objective_health" in state:
+            self._health.restore(state["objective_health"])
+        if self._prefix_search is not None and "prefix_search" in state:
+            self._prefix_search.restore(state["prefix_search"])
 
     def _measure(self, rollout: Rollout) -> BatchScores:
         """METHOD §2 and §3: J at the boundaries of this process's completions; the one stage that runs the policy."""

@@ -1,9 +1,11 @@
 """`ExactResume`: a run that died comes back as if it had not."""
 
 import dataclasses
+import json
 import logging
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,8 @@ from transformers import TrainingArguments
 from transformers.conversion_mapping import get_model_conversion_mapping
 
 logger = logging.getLogger(__name__)
+
+STATE_FILE = "repro_state.json"
 
 # Of transformers' own settings, those that shape the tensors of a rollout; which of TRL's appear in it depends on
 # `gradient_accumulation_steps`.
@@ -51,12 +55,22 @@ class ExactResume:
             n: repr(getattr(args, n)) for n in names
         }
 
+    def _kept_state(self) -> dict[str, Any]:
+        """What else a checkpoint keeps, as JSON; the same on all processes."""
+        return {}
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        """Take over what `_kept_state` returned."""
+
     def _rollouts_file(self, checkpoint: str) -> str:
         return os.path.join(checkpoint, f"rollouts_{self.accelerator.process_index}.pt")
 
     def _save_rng_state(self, output_dir: str) -> None:
         # Like the state of random numbers, rollouts are each process's own.
         super()._save_rng_state(output_dir)
+        state = self._kept_state()
+        if state and self.args.should_save:
+            Path(output_dir, STATE_FILE).write_text(json.dumps(state) + "\n", encoding="utf-8")
         if self._step % (self.args.steps_per_generation * self.num_iterations) != 0:
             rollouts = {"settings": self._generation_settings, "step": self._step, "batches": self._buffered_inputs}
             torch.save(rollouts, self._rollouts_file(output_dir))
@@ -79,6 +93,9 @@ class ExactResume:
         # The sampler shuffles anew in every epoch, from one generator that a new process starts at the first.
         for _ in range(int(self.state.epoch)):
             next(iter(self._train_sampler), None)
+        state_file = Path(checkpoint, STATE_FILE)
+        if state_file.is_file():
+            self._restore_state(json.loads(state_file.read_text(encoding="utf-8")))
 
         file = self._rollouts_file(checkpoint)
         saved = torch.load(file, map_location="cpu") if os.path.isfile(file) else None

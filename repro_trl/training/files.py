@@ -1,5 +1,6 @@
 """Splits of a dataset: from a local file or folder, or from the Hub."""
 
+from glob import has_magic
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
@@ -26,8 +27,9 @@ def load_splits(name: str, config: str | None = None) -> DatasetDict:
     All splits of a dataset.
 
     Args:
-        name: a local file, compressed or not; a folder of files, or one written by `save_to_disk`; or a dataset on the
-            Hub. A file, and a dataset that was saved alone, have the one split `train`.
+        name: a local file, compressed or not, a pattern such as `data/*.jsonl`, or a file's address; a folder of
+            files, or one written by `save_to_disk`; or a dataset on the Hub. Files, and a dataset that was saved
+            alone, have the one split `train`.
         config: name of the dataset's configuration, where it has several.
 
     Raises:
@@ -35,20 +37,24 @@ def load_splits(name: str, config: str | None = None) -> DatasetDict:
     """
     path = Path(name).expanduser()
     ending = _ending(path)
-    if not path.exists():
+    is_file = path.is_file() or (ending in FILE_FORMATS and ("://" in name or has_magic(name)))
+    if is_file and config is not None:
+        raise ValueError(f"dataset_config={config!r}: a file has no configurations. Leave the setting out.")
+    if not is_file and not path.exists():
         if ending in FILE_FORMATS:
             raise ValueError(f"dataset_name={name!r}: there is no such file.")
         return load_dataset(name, name=config)
     if any((path / file).is_file() for file in _SAVED):
         saved = load_from_disk(str(path))
         return DatasetDict({"train": saved}) if isinstance(saved, Dataset) else saved
-    if path.is_file() and ending not in FILE_FORMATS:
+    if is_file and ending not in FILE_FORMATS:
         raise ValueError(f"dataset_name={name!r}: the file's name ends in none of {', '.join(FILE_FORMATS)}.")
     try:
         if path.is_dir():
             return load_dataset(str(path), name=config)
         reader, options = FILE_FORMATS[ending]
-        return load_dataset(reader, data_files={"train": str(path)}, **options)
+        files = str(path) if path.is_file() else name
+        return load_dataset(reader, data_files={"train": files}, **options)
     except (DatasetsError, ArrowInvalid, StopIteration, FileNotFoundError) as error:
         reason = error.__cause__ or error
         raise ValueError(f"dataset_name={name!r} cannot be read: {str(reason) or 'it holds no rows'}.") from error

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 from trl import DatasetMixtureConfig, get_dataset
@@ -19,6 +20,7 @@ from ..columns import (
 )
 from ..config import ReproConfigMixin
 from ..demo import task as demo_task
+from ..validation import check_integer, check_text
 from .algorithms import POCKET
 from .arguments import ReproScriptArguments
 from .files import load_splits
@@ -43,6 +45,8 @@ def load_problems(
     Raises:
         ValueError: a split or a column that is not there, or a problem that is none.
     """
+    check_integer(script_args, "num_eval_problems", 0, " (0: none are held out)")
+    check_text(script_args, "prompt_column", "the name of a dataset column", "the one found by its name")
     count = script_args.num_eval_problems
     mixture = dataset_args.datasets if dataset_args else []
     if not mixture and script_args.dataset_name in (None, POCKET):
@@ -56,7 +60,7 @@ def load_problems(
     else:
         splits = load_splits(script_args.dataset_name, script_args.dataset_config)
     train, held_out = _choose_splits(splits, script_args)
-    rows = [train[index] for index in range(min(_ROWS_FOR_CHOICE, len(train)))]
+    rows = list(train.select(range(0, len(train), -(-len(train) // _ROWS_FOR_CHOICE) or 1)))
     prompt_column = script_args.prompt_column or find_column(rows, PROBLEM_COLUMNS)
     if prompt_column is None or not any(has_column(row, prompt_column) for row in rows):
         raise ValueError(
@@ -83,7 +87,9 @@ def load_problems(
             f"{script_args.dataset_train_split!r}: name another split, or set num_eval_problems to 0."
         )
     if len(rest) < len(train):
-        print(f"{len(train) - len(rest)} training problems are held-out ones too, and left out of training.")
+        PartialState().print(
+            f"{len(train) - len(rest)} training problems are held-out ones too, and left out of training."
+        )
     return rest, held_out
 
 
@@ -139,7 +145,7 @@ def _read_problem(value: Any, column: str) -> Prompt | None:
 def _read_rows(dataset: Dataset, read: Callable[[dict[str, Any]], dict[str, Any]], prompt_column: str) -> Dataset:
     kept = dataset.filter(lambda row: _read_problem(read_column(row, prompt_column), prompt_column) is not None)
     if len(kept) < len(dataset):
-        print(f"{len(dataset) - len(kept)} rows without a problem are left out.")
+        PartialState().print(f"{len(dataset) - len(kept)} rows without a problem are left out.")
     unused = [prompt_column] if prompt_column in dataset.column_names and prompt_column != "prompt" else None
     return kept.map(read, remove_columns=unused)
 
@@ -149,7 +155,9 @@ def _carve_out(train: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset 
     keys = [_key(prompt) for prompt in train["prompt"]]
     firsts = sorted({key: index for index, key in reversed(list(enumerate(keys)))}.values())
     if len(firsts) < 2:
-        print("The dataset has one problem: none is held out, and no figures before and after are measured.")
+        PartialState().print(
+            "The dataset has one problem: none is held out, and no figures before and after are measured."
+        )
         return train, None
     parts = train.select(firsts).train_test_split(test_size=min(count, len(firsts) // 2), seed=seed)
     if len(firsts) == len(train):

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             is_cut = True
     if not traces:
         hint = "" if holds_traces else " Give ground truths with --answers_from where the file has none."
-        raise ValueError(f"there is nothing to show: {source.refused} rows were refused.{hint}")
+        raise ValueError(f"there is nothing to show: {source.refused} rows or files were refused.{hint}")
     groups = _by_prompt(traces)
     _write(arguments, traces, groups, holds_traces)
     print(f"{len(traces)} completions of {len(groups)} prompts in {arguments.html}.")
@@ -100,7 +100,7 @@ def _score(arguments: argparse.Namespace, source: Source, traces: list[Trace]) -
         arguments.repro_answer_prefix = "" if arguments.model_name_or_path else ANSWER_PREFIX
     scorer = scorer_from_arguments(arguments)
     with tqdm(desc="inspect", unit=" prompts") as progress:
-        for number, (rows, is_problem, place) in enumerate(source.groups(), start=1):
+        for number, (rows, is_problem) in enumerate(source.groups(), start=1):
             prompt = _prompt(arguments, scorer, rows[0].prompt, is_problem)
             problem = scorer.prompt_problem(prompt)
             sound = []
@@ -111,7 +111,7 @@ def _score(arguments: argparse.Namespace, source: Source, traces: list[Trace]) -
                     _logged(row)
                     sound.append(row)
                 except ValueError as error:
-                    source.refuse(Refusal(row.number, str(error)), place)
+                    source.refuse(Refusal(row.place, str(error)))
             if sound:
                 traces += _traces(arguments, scorer, prompt, sound, number)
             progress.update()

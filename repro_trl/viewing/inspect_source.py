@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..demo import PROBLEMS_FILE
-from ..loose_rows import UnreadableRow, is_row_file, read_rows, row_files
+from ..row_files import RowFileError, is_row_file, plain_numbers, row_files, scan_rows
 from ..traces import Trace, is_trace
 from .arguments import columns_from_arguments
 from .inspect_arguments import DEFAULT_LIMIT
@@ -38,7 +38,7 @@ class Source:
         if arguments.answers_from:
             # Only the problems' own columns are known by name: the given ones are those of the completions.
             files = row_files(arguments.answers_from)
-            rows = [row for file in files for row in self._checked(read_rows(file), file, Columns(), False, None)]
+            rows = [row for file in files for row in self._checked(_scan(file), Columns(), False, None)]
             self._answers = AnswerBook(rows)
 
     def holds_traces(self) -> bool:
@@ -49,7 +49,7 @@ class Source:
             ValueError: some are, and others are not.
         """
         files = [file for files in self._files.values() for file in files]
-        traces = [file for file in files if is_trace(next((row for _, row in read_rows(file)), None))]
+        traces = [file for file in files if is_trace(next((record for _, record in _scan(file)), None))]
         if traces and (len(traces) < len(files) or len(self._files) < len(self._names) or self._arguments.problem):
             raise ValueError(f"{traces[0]} holds traces, and other sources do not. Show them in a page of their own.")
         return bool(traces)
@@ -57,67 +57,74 @@ class Source:
     def traces(self) -> Iterator[Trace]:
         """The traces in all files; what is none is refused."""
         for file in itertools.chain.from_iterable(self._files.values()):
-            for number, record in read_rows(file):
+            for place, record in _scan(file):
                 try:
-                    if isinstance(record, UnreadableRow):
-                        raise ValueError(record.reason)
-                    yield Trace.from_dict(record)
+                    if isinstance(record, RowFileError):
+                        raise record
+                    yield Trace.from_dict(plain_numbers(record))
+                except RowFileError as error:
+                    self.refuse(error)
                 except (ValueError, TypeError) as error:
-                    self.refuse(Refusal(number, str(error)), file)
+                    self.refuse(Refusal(place, str(error)))
 
-    def groups(self) -> Iterator[tuple[list[Row], bool, str]]:
-        """The rows of each prompt, whether a text prompt is a problem to be put as a message, and the source."""
+    def groups(self) -> Iterator[tuple[list[Row], bool]]:
+        """The rows of each prompt, and whether a text prompt is a problem to be put as a message."""
         for problem, answer in zip(self._arguments.problem, self._arguments.answer, strict=True):
-            row = check_row(1, {"prompt": problem, "answer": answer}, Columns(), with_completions=False)
+            place = f"--problem {problem!r}"
+            row = check_row(place, {"prompt": problem, "answer": answer}, Columns(), with_completions=False)
             if isinstance(row, Refusal):
-                raise ValueError(f"--problem {problem!r}: {row.reason}.")
-            yield [row], True, "--problem"
+                raise ValueError(str(row))
+            yield [row], True
         limit, num_given, num_sampled = self._arguments.limit, 0, 0
-        for place, records in self._sources():
-            for group, given in self._groups_of(place, records):
+        for records in self._sources():
+            for group, given in self._groups_of(records):
                 num_given, num_sampled = num_given + given, num_sampled + (not given)
                 if limit is None and num_sampled > DEFAULT_LIMIT:
                     break
                 if limit is not None and num_given + num_sampled > limit:
                     return
-                yield group, not given, place
+                yield group, not given
 
-    def _sources(self) -> Iterator[tuple[str, Iterator[tuple[int, Any]]]]:
+    def _sources(self) -> Iterator[Iterator[tuple[str, Any]]]:
         for name in self._names:
             if name in self._files:
-                yield from ((str(file), read_rows(file)) for file in self._files[name])
+                yield from map(_scan, self._files[name])
             else:
-                yield name, _read_hub(name, self._arguments.split)
+                yield _read_hub(name, self._arguments.split)
 
-    def _groups_of(self, place: str, records: Iterator[tuple[int, Any]]) -> Iterator[tuple[list[Row], bool]]:
+    def _groups_of(self, records: Iterator[tuple[str, Any]]) -> Iterator[tuple[list[Row], bool]]:
         """The rows of each prompt in one source, and whether they come with completions."""
         head = list(itertools.islice(records, HEAD))
-        if not head:
-            raise ValueError(f"{place} holds no rows.")
         columns = self._columns.of_source([record for _, record in head if isinstance(record, dict)])
         given = not self._arguments.sample and any(has_completions(record, columns) for _, record in head)
-        rows = self._checked(itertools.chain(head, records), place, columns, given, self._answers)
+        rows = self._checked(itertools.chain(head, records), columns, given, self._answers)
         yield from ((group, given) for group in (groups(rows) if given else ([row] for row in rows)))
 
     def _checked(
         self,
-        records: Iterable[tuple[int, Any]],
-        place: str | Path,
+        records: Iterable[tuple[str, Any]],
         columns: Columns,
         with_completions: bool,
         answers: AnswerBook | None,
     ) -> Iterator[Row]:
-        for number, record in records:
-            row = check_row(number, record, columns, with_completions, answers)
-            if isinstance(row, Refusal):
-                self.refuse(row, place)
-            else:
+        for place, record in records:
+            row = record if isinstance(record, RowFileError) else None
+            row = row or check_row(place, record, columns, with_completions, answers)
+            if isinstance(row, Row):
                 yield row
+            else:
+                self.refuse(row)
 
-    def refuse(self, refusal: Refusal, place: str | Path) -> None:
-        """Report a row that is left out."""
+    def refuse(self, refusal: Refusal | RowFileError) -> None:
+        """Report a row that is left out, or a file that cannot be read."""
         self.refused += 1
-        tqdm.write(f"{place}, {refusal}", file=sys.stderr)
+        tqdm.write(str(refusal), file=sys.stderr)
+
+
+def _scan(file: Path) -> Iterator[tuple[str, Any]]:
+    """Records with their places, and errors in the place of those that cannot be read."""
+    for row in scan_rows(file):
+        yield (str(file), row) if isinstance(row, RowFileError) else (row.place, row.record)
 
 
 def _is_on_hub(name: str) -> bool:
@@ -126,11 +133,12 @@ def _is_on_hub(name: str) -> bool:
     return not path.exists() and not is_row_file(path) and not path.is_absolute() and len(path.parts) <= 2
 
 
-def _read_hub(name: str, split: str) -> Iterator[tuple[int, Any]]:
+def _read_hub(name: str, split: str) -> Iterator[tuple[str, Any]]:
     from datasets import load_dataset
 
     try:
-        yield from enumerate(load_dataset(name, split=split, streaming=True), start=1)
+        for number, record in enumerate(load_dataset(name, split=split, streaming=True), start=1):
+            yield f"{name}, row {number}", record
     # Loaders fail in ways of their own: of the network, of the Hub, of each format.
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,10 +1,10 @@
 """Rows of prompts, completions and answers, from a file or a dataset: checked, in the forms TRL knows."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from ..answers import extract_answer
@@ -16,8 +16,8 @@ from ..columns import (
     has_column,
     read_column,
 )
-from ..loose_rows import UnreadableRow
 from ..messages import Messages, completion_text, prompt_text
+from ..row_files import plain_numbers
 
 HEAD = 20
 """Rows that tell what a source is, for the first ones may be broken."""
@@ -50,15 +50,15 @@ class Row:
     One checked row.
 
     Attributes:
-        number: line or row number in its source, from 1.
-        record: the row as it was read.
+        place: its source and number there, for messages.
+        record: the row as it was read, its numbers `int` and `float`.
         prompt: text, or messages.
         completions: texts; empty where none were asked for.
         has_list: whether the row has a list of completions rather than a single one.
         answer: bare ground truth.
     """
 
-    number: int
+    place: str
     record: dict[str, Any]
     prompt: str | Messages
     completions: list[str]
@@ -70,11 +70,11 @@ class Row:
 class Refusal:
     """Why a row of the source cannot be used."""
 
-    number: int
+    place: str
     reason: str
 
     def __str__(self) -> str:
-        return f"line {self.number}: {self.reason}"
+        return f"{self.place}: {self.reason}"
 
 
 class AnswerBook:
@@ -107,29 +107,20 @@ def _problem_text(prompt: str | Messages) -> str:
     return prompt if isinstance(prompt, str) else prompt_text(prompt[-1:])
 
 
-def read_source(records: Iterator[tuple[int, Any]], columns: Columns) -> Iterator[tuple[int, Any, Columns]]:
-    """Records of one source with their numbers, and the columns to read them by, found in the first of them."""
-    head = list(itertools.islice(records, HEAD))
-    columns = columns.of_source([record for _, record in head if isinstance(record, dict)])
-    yield from ((number, record, columns) for number, record in itertools.chain(head, records))
-
-
 def check_row(
-    number: int, record: Any, columns: Columns, with_completions: bool = True, answers: AnswerBook | None = None
+    place: str, record: Any, columns: Columns, with_completions: bool = True, answers: AnswerBook | None = None
 ) -> Row | Refusal:
     """
     The row in a record, or why there is none.
 
     Args:
-        number: its line, from 1.
+        place: its source and number there.
         record: what was read.
         columns: names of the columns.
         with_completions: whether it must have completions.
         answers: where the ground truth is looked up; by default in the record.
     """
     try:
-        if isinstance(record, UnreadableRow):
-            raise ValueError(record.reason)
         if not isinstance(record, dict):
             raise ValueError(f"not an object but {_kind(record)}")
         prompt = _check_prompt(
@@ -147,8 +138,8 @@ def check_row(
             name, value = _value(record, columns.answer, "answer", lambda: _answer_column(record, columns))
             answer = _check_answer(name, value)
     except ValueError as error:
-        return Refusal(number, str(error))
-    return Row(number, record, prompt, completions, has_list, answer)
+        return Refusal(place, str(error))
+    return Row(place, plain_numbers(record), prompt, completions, has_list, answer)
 
 
 def has_completions(record: Any, columns: Columns) -> bool:
@@ -193,7 +184,7 @@ def _check_answer(name: str, value: Any) -> str | None:
     try:
         answer = extract_answer(value)
     except ValueError:
-        raise ValueError(f"{name!r} must be text, a number or null, not {_kind(value)}") from None
+        raise ValueError(f"{name!r} must be text, a number, a list of these or null, not {_kind(value)}") from None
     return answer if answer is None else _check_text(name, answer)
 
 
@@ -254,5 +245,13 @@ def _kind(value: Any) -> str:
         return str(value)
     if isinstance(value, (list, str)) and not value:
         return "an empty list" if isinstance(value, list) else "empty text"
-    names = {bool: "a truth value", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    names = {
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        Decimal: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(value), type(value).__name__)

@@ -1,6 +1,7 @@
 """`repro-trl score`: adds RePro's scores to a jsonl file of prompts, completions and answers, for use outside TRL."""
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -12,11 +13,11 @@ from tqdm import tqdm
 from ..command_line import DONE, FAILED, run_command
 from ..demo import MODEL_DIR
 from ..jsonl import JsonlWriter, read_object, write_atomically
-from ..loose_rows import read_rows, row_files
 from ..models import model_files
+from ..row_files import RowFileError, row_files, scan_rows
 from ..traces import floats, fork_entropies
 from .arguments import columns_from_arguments, scorer_from_arguments
-from .rows import Refusal, Row, check_row, groups, read_source
+from .rows import HEAD, Refusal, Row, check_row, groups
 from .score_arguments import FIELD
 from .scorer import CompletionScorer, ScoredGroup
 
@@ -48,9 +49,12 @@ def _input_files(source: Path, output: Path) -> list[Path]:
         raise ValueError(f"{output} is a folder. Name the file to write.")
     if output.exists() and any(output.samefile(file) for file in files):
         raise ValueError(f"{output} is the input, too. Name another file.")
-    if not any(True for file in files for _ in read_rows(file)):
-        raise ValueError(f"{source} holds no rows.")
-    return files
+    errors = []
+    for row in scan_rows(source):
+        if not isinstance(row, RowFileError):
+            return files
+        errors.append(row)
+    raise errors[0]
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming
@@ -95,7 +99,7 @@ def _check_written(row: Row, line: bytes, output: Path) -> None:
     # As text, in which NaN equals itself.
     if json.dumps(written) != json.dumps({name: value for name, value in row.record.items() if name != FIELD}):
         raise ValueError(
-            f"{output} does not belong to this input: its row for line {row.number} is another one. Give --overwrite, "
+            f"{output} does not belong to this input: its row for {row.place} is another one. Give --overwrite, "
             "or name another file."
         )
 
@@ -154,16 +158,19 @@ class _Reader:
 
     def rows(self, files: list[Path], progress: tqdm) -> Iterator[Row]:
         for file in files:
-            for number, record, columns in read_source(read_rows(file), self._columns):
-                row = check_row(number, record, columns)
+            found = scan_rows(file)
+            head = list(itertools.islice(found, HEAD))
+            columns = self._columns.of_source([row.record for row in head if not isinstance(row, RowFileError)])
+            for line in itertools.chain(head, found):
+                row = line if isinstance(line, RowFileError) else check_row(line.place, line.record, columns)
                 progress.update()
                 problem = self._problem(row) if isinstance(row, Row) else None
-                row = Refusal(number, problem) if problem else row
-                if isinstance(row, Refusal):
-                    self.refused += 1
-                    progress.write(f"{file}, {row}", file=sys.stderr)
-                else:
+                row = Refusal(line.place, problem) if problem else row
+                if isinstance(row, Row):
                     yield row
+                else:
+                    self.refused += 1
+                    progress.write(str(row), file=sys.stderr)
 
     def _problem(self, row: Row) -> str | None:
         try:

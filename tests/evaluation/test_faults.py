@@ -12,7 +12,18 @@ from repro_trl.cli import main
 from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation.records import Record, read_items
 
-SETTINGS = ["--temperature", "1", "--top_p", "1", "--max_new_tokens", "24", "--batch_size", "4", "--num_samples", "2"]
+SETTINGS = [
+    "--temperature",
+    "1",
+    "--top_p",
+    "1",
+    "--max_completion_length",
+    "24",
+    "--batch_size",
+    "4",
+    "--num_generations",
+    "2",
+]
 
 
 @pytest.fixture(scope="module")

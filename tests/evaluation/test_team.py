@@ -17,7 +17,7 @@ from repro_trl.evaluation.records import Sample, Verdict, read_items
 from repro_trl.evaluation.rows import MathTarget, Problem
 from repro_trl.evaluation.sampling import work_units
 
-SETTINGS = ["--temperature", "1", "--top_p", "1", "--max_new_tokens", "12", "--num_samples", "2"]
+SETTINGS = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "12", "--num_generations", "2"]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_every_process_has_work_and_loads_the_engine(policy, held_out, tmp_path)
 def test_more_processes_than_completions(policy, held_out, tmp_path):
     file = tmp_path / "held_out.jsonl"
     file.write_text(held_out.read_text().splitlines(keepends=True)[0])
-    ranks = run_ranks(on_a_rank, tmp_path, policy, file, tmp_path / "out", "--num_samples", "1")
+    ranks = run_ranks(on_a_rank, tmp_path, policy, file, tmp_path / "out", "--num_generations", "1")
     assert [(status, len(loads), sampled) for status, loads, sampled in ranks] == [(0, 1, 1), (0, 1, 0)]
 
 
@@ -212,7 +212,7 @@ def logged(policy, folder, backend, num_problems, batch_size):
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("backend", ["ddp", "zero3", "fsdp2"])
-@pytest.mark.parametrize(("num_problems", "batch_size"), [(1, 64), (3, 1)])
+@pytest.mark.parametrize(("num_problems", "batch_size"), [(1, 64), (7, 1)])
 def test_the_callback_with_an_idle_process_and_completions_of_unequal_length(
     policy, tmp_path, backend, num_problems, batch_size
 ):

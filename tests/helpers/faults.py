@@ -1,4 +1,4 @@
-"""Commands in processes of their own, killed, interrupted and kept from writing; files damaged in ten ways."""
+"""Commands in processes of their own, to be killed, interrupted and kept from writing; files damaged in ten ways."""
 
 import multiprocessing
 import os
@@ -67,8 +67,7 @@ class Command:
 
 
 def _run(arguments: list[str], log: Path, file_size: int | None) -> None:
-    # The server ignores Ctrl-C; commands do not. With an empty log a kill before this line leaves the last one's.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # With an empty log a kill before this line leaves the last one's.
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -77,6 +76,8 @@ def _run(arguments: list[str], log: Path, file_size: int | None) -> None:
     from repro_trl.cli import main
 
     torch.set_num_threads(1)
+    # The server ignores Ctrl-C; commands do not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if file_size is not None:
         # What is printed must still find room.
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
@@ -114,14 +115,15 @@ def stop_at_random(
         How often the command got through.
     """
     rng = random.Random(seed)
-    begin = time.monotonic()
-    assert Command(arguments, folder / "log").finish() in (0, 1)
-    whole = time.monotonic() - begin
-    finished()
+    for _ in range(2):  # the first one waits for the server's imports
+        begin = time.monotonic()
+        assert Command(arguments, folder / "log").finish() in (0, 1)
+        whole = time.monotonic() - begin
+        finished()
     struck = through = 0
     while struck < times:
         command = Command(arguments, folder / "log")
-        status = command.wait(rng.uniform(0, 1.1) * whole)
+        status = command.wait(rng.uniform(0, whole))
         if status is None:
             command.send(number)
             status = command.finish()

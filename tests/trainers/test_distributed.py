@@ -31,9 +31,10 @@ class NastyTrainer(CheckedTrainer):
         self.calls = self.shared_passes = 0
         self.model.register_forward_pre_hook(lambda *_: setattr(self, "calls", self.calls + 1))
 
-    def _run_trainers_pass(self, *args):
-        self.shared_passes += 1
-        return super()._run_trainers_pass(*args)
+    def _measure(self, rollout):
+        scores = super()._measure(rollout)
+        self.shared_passes += self._shared_pass.scores is not None
+        return scores
 
     def _generate_single_turn(self, prompt_ids, *args, **kwargs):
         batch_number = self.state.global_step // self.num_iterations

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from accelerate import PartialState
 from datasets import Dataset, IterableDataset
+from ranks import run_ranks
 
 from repro_trl.trainers.ground_truth import GroundTruth
 
@@ -246,3 +248,25 @@ def test_stream_without_the_column(caplog):
     truth = ground_truth(stream_of([]))
     observe(truth, [{"prompt": "?"}], 5)
     assert not truth.has_answers and caplog.text.count("no column with a ground truth") == 1
+
+
+def _observe_on_rank(answers_of_ranks, batches):
+    state = PartialState(cpu=True)
+    answer = answers_of_ranks[state.process_index]
+    rows = [{"prompt": "?"} if answer == "no column" else {"prompt": "?", "answer": answer}]
+    truth = ground_truth(stream_of([]), is_main_process=state.is_main_process)
+    try:
+        observe(truth, rows, batches)
+    except ValueError as error:
+        return str(error)
+    return truth.column
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [(["", "5"], "answer"), (["no column", "5"], "answer"), (["", ""], "there is no answer in any of the rows")],
+)
+def test_processes_of_a_stream_judge_all_rows_together(tmp_path, answers, outcome):
+    results = run_ranks(_observe_on_rank, tmp_path, answers, 4)
+    assert len(results) == 2 and results[0] == results[1] and outcome in results[0]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from closing_policies import CLOSINGS, save_closing_policy
+from ranks import backend_settings, run_ranks
 from tiny_policy import save_tiny_policy
 from tiny_runs import settings
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -18,15 +19,22 @@ from repro_trl.trainers.health import ObjectiveHealth
 from repro_trl.trainers.policy_scorer import PolicyScorer
 from repro_trl.trainers.prefix_search import PrefixSearch
 
-SAMPLED = {"num_generations": 4, "max_completion_length": 128, "per_device_train_batch_size": 16, "max_steps": 1}
+SAMPLED = {
+    "generation_kwargs": None,
+    "num_generations": 4,
+    "max_completion_length": 128,
+    "per_device_train_batch_size": 16,
+    "max_steps": 1,
+}
 
 
-def train(path, folder, **overrides):
+def train(path, folder, train=True, **overrides):
     config = ReproGRPOConfig(
         **settings(folder, **{**SAMPLED, "repro_answer_prefix": "auto", "learning_rate": 1e-9, **overrides})
     )
     trainer = ReproGRPOTrainer(str(path), task.accuracy_reward, config, task.train_dataset(size=32, seed=3))
-    trainer.train()
+    if train:
+        trainer.train()
     return trainer
 
 
@@ -146,3 +154,45 @@ def test_auto_without_any_signal_keeps_training(tmp_path):
     path = save_tiny_policy(tmp_path / "policy")
     trainer = train(path, tmp_path, max_completion_length=16)
     assert trainer._prefix_search.chosen is None and trainer._scorer.reader.form.prefix == ""
+
+
+def _search_on_ranks(folder, backend, world_size, steps, resume):
+    trainer = train(
+        MODEL_DIR,
+        folder,
+        train=False,
+        per_device_train_batch_size=32 // world_size,
+        max_steps=steps,
+        save_strategy="steps",
+        save_steps=1,
+        **backend_settings(backend),
+    )
+    calls = []
+    trainer.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    trainer.train(resume_from_checkpoint=resume)
+    form = trainer._scorer.reader.form
+    aucs = [entry["repro/objective_auc"] for entry in trainer.state.log_history if "repro/objective_auc" in entry]
+    state = trainer._kept_state()
+    return trainer.accelerator.num_processes, form.prefix, form.template, aucs, state, len(calls)
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize(("backend", "world_size"), [("ddp", 1), ("ddp", 2), ("ddp", 4), ("zero3", 2)])
+def test_the_same_form_on_any_number_of_processes(tmp_path, backend, world_size):
+    arguments = (tmp_path / "run", backend, world_size, 2, None)
+    results = run_ranks(_search_on_ranks, tmp_path, *arguments, world_size=world_size, backend=backend)
+    for processes, prefix, template, aucs, state, calls in results:
+        assert processes == world_size
+        assert prefix.startswith("</think>\n\n")
+        assert (prefix, template, aucs, state) == results[0][1:5] and calls == results[0][5]
+        assert len(aucs) == 2 and min(aucs) > 0.9
+
+
+@pytest.mark.distributed
+def test_a_resumed_run_keeps_the_form(tmp_path):
+    whole = run_ranks(_search_on_ranks, tmp_path, tmp_path / "whole", "ddp", 2, 2, None)
+    run_ranks(_search_on_ranks, tmp_path, tmp_path / "cut", "ddp", 2, 1, None)
+    checkpoint = str(tmp_path / "cut" / "checkpoint-1")
+    resumed = run_ranks(_search_on_ranks, tmp_path, tmp_path / "cut", "ddp", 2, 2, checkpoint)
+    for one, other in zip(whole, resumed, strict=True):
+        assert one[1:5] == other[1:5]

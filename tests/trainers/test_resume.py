@@ -121,7 +121,7 @@ CHANGES = {
     "num_generations": {"num_generations": 2},
     "num_iterations": {"num_iterations": 3},
     "temperature": {"temperature": 0.7},
-    "use_bias_correction_kl": {"use_bias_correction_kl": True, "beta": 0.1},
+    "use_bias_correction_kl": {"use_bias_correction_kl": False},
 }
 
 

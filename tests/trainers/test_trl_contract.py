@@ -4,8 +4,11 @@ What `repro_trl` relies on in TRL's `GRPOTrainer` and TRL does not promise: priv
 When one of these tests fails on a new version of TRL, its message says what changed and which code depends on it.
 """
 
+import ast
 import inspect
+import re
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,22 +18,29 @@ from tiny_runs import settings, token_reward
 from transformers import DynamicCache
 from trl import GRPOConfig, GRPOTrainer
 
+import repro_trl
 from repro_trl.demo import task
+from repro_trl.trainers.hook import PRIVATE_MEMBERS
 
 PARAMETERS = {
-    # method: the parameters that are passed or taken by name or place, and where
-    "_generate_and_score_completions": (["self", "inputs"], "AdvantageHook overrides it (repro_trl/hook.py)"),
-    "_calculate_rewards": (["self", "inputs", "prompts"], "AdvantageHook keeps what it returns (repro_trl/hook.py)"),
-    "_compute_loss": (["self", "model", "inputs"], "AdvantageHook puts GSPO-token around it (repro_trl/hook.py)"),
-    "_get_per_token_logps_and_entropies": (
-        ["self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"],
-        "AdvantageHook (repro_trl/hook.py) and TokenRewardHook (repro_trl/trainers/token_reward.py) call it",
-    ),
-    "_set_signature_columns_if_needed": (["self"], "ReproMixin adds the answer column (repro_trl/mixin.py)"),
-    "_get_train_sampler": (["self", "dataset"], "ExactResume brings its order up to the epoch (repro_trl/resume.py)"),
-    "_load_optimizer_and_scheduler": (["self", "checkpoint"], "ExactResume restores rollouts (repro_trl/resume.py)"),
-    "training_step": (["self", "model", "inputs", "num_items_in_batch"], "PPOTrainer overrides it"),
+    # method of GRPOTrainer: the parameters that are passed or taken by name or place
+    "_generate_and_score_completions": ["self", "inputs"],
+    "_calculate_rewards": ["self", "inputs", "prompts", "completions", "completion_ids_list"],
+    "_compute_loss": ["self", "model", "inputs"],
+    "_get_per_token_logps_and_entropies": [
+        *("self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy")
+    ],
+    "_set_signature_columns_if_needed": ["self"],
+    "training_step": ["self", "model", "inputs", "num_items_in_batch"],
+    # of transformers' Trainer
+    "_get_train_sampler": ["self", "dataset"],
+    "_save_rng_state": ["self", "output_dir"],
+    "_load_from_checkpoint": ["self", "resume_from_checkpoint", "model"],
+    "_load_optimizer_and_scheduler": ["self", "checkpoint"],
+    "_prepare_for_training": ["self", "max_steps", "train_dataloader", "resume_from_checkpoint"],
+    "_save_optimizer_and_scheduler": ["self", "output_dir"],
 }
+TRAINERS = Path(repro_trl.__file__).parent / "trainers"
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +58,33 @@ def changed(what: str, user: str) -> str:
 
 @pytest.mark.parametrize("method", PARAMETERS)
 def test_methods_are_there_and_take_what_they_took(method):
-    names, user = PARAMETERS[method]
-    assert method in vars(GRPOTrainer), changed(f"GRPOTrainer.{method} is gone", user)
+    user = PRIVATE_MEMBERS.get(method, "ppo/trainer.py overrides it")
+    assert hasattr(GRPOTrainer, method), changed(f"GRPOTrainer.{method} is gone", user)
     parameters = list(inspect.signature(getattr(GRPOTrainer, method)).parameters.values())
-    taken = [parameter.name for parameter in parameters]
+    names, taken = PARAMETERS[method], [parameter.name for parameter in parameters]
     if any(parameter.kind == parameter.VAR_POSITIONAL for parameter in parameters):  # a decorator that passes all on
         names = names[: taken.index("args")]
     assert taken[: len(names)] == names, changed(f"GRPOTrainer.{method} now takes {taken}", user)
+
+
+def test_every_private_member_is_listed(generated):
+    """What files of trainers/ read of `self` or `trainer` and TRL or transformers define, is in the table."""
+    host = {name for name in {*dir(GRPOTrainer), *vars(generated)} if name.startswith("_") and name[1] != "_"}
+    used: dict[str, set[str]] = {}
+    for file in TRAINERS.rglob("*.py"):
+        if file.name == "critic.py":  # no trainer: what it calls `_step` is its own
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr in host:
+                used.setdefault(node.attr, set()).add(str(file.relative_to(TRAINERS)))
+            elif isinstance(node, ast.FunctionDef) and node.name in host:
+                used.setdefault(node.name, set()).add(str(file.relative_to(TRAINERS)))
+    described = {"_name", "_tag_names", "_paper"}  # of TRL's model card, set and documented for subclasses
+    assert used.keys() - described == PRIVATE_MEMBERS.keys()
+    for name, files in used.items():
+        if name not in described:
+            named = set(re.findall(r"[\w/]+\.py", PRIVATE_MEMBERS[name]))
+            assert named == files, f"{name} is used in {sorted(files)}, and hook.py names {sorted(named)}"
 
 
 class Spy(GRPOTrainer):
@@ -100,7 +130,7 @@ KEYS = {
 
 @pytest.mark.parametrize("key", KEYS)
 def test_generation_batch_has_its_keys(generated, key):
-    user = "Rollout and everything that reads rollout.batch expects it (repro_trl/hook.py)"
+    user = "Rollout and everything that reads rollout.batch expects it (trainers/hook.py)"
     assert key in generated.batch, changed(
         f"the generation batch has no {key!r}, only {sorted(generated.batch)}", user
     )
@@ -117,7 +147,7 @@ def test_prompts_are_padded_on_the_left_and_completions_on_the_right(generated):
 
 
 def test_rewards_are_gathered_in_the_order_of_the_rows(generated):
-    user = "AdvantageHook takes its rows out of them (repro_trl/hook.py)"
+    user = "AdvantageHook takes its rows out of them (trainers/hook.py)"
     assert generated.rewards.shape == (8, 1), changed(f"rewards have shape {tuple(generated.rewards.shape)}", user)
     ids = [row[mask].tolist() for row, mask in zip(*_ids_and_masks(generated), strict=True)]
     assert generated.rewards[:, 0].tolist() == token_reward(ids), changed("the order of rewards differs", user)
@@ -131,23 +161,23 @@ def _ids_and_masks(trainer):
 
 
 ATTRIBUTES = {
-    "num_generations": "AdvantageHook tells prompt groups by it (repro_trl/hook.py)",
-    "num_generations_eval": "AdvantageHook tells prompt groups by it (repro_trl/hook.py)",
-    "importance_sampling_level": "AdvantageHook switches it for GSPO-token (repro_trl/hook.py)",
-    "temperature": "ReproMixin scores answers at it (repro_trl/mixin.py)",
-    "_step": "ExactResume restores it from a checkpoint (repro_trl/resume.py)",
-    "_buffered_inputs": "ExactResume keeps them in a checkpoint (repro_trl/resume.py)",
-    "_tokenizer": "ReproMixin finds boundaries with it (repro_trl/mixin.py)",
-    "environment_factories": "ReproMixin lets rows without a prompt pass by it (repro_trl/mixin.py)",
-    "reward_weights": "TokenRewardHook sums rewards by them (repro_trl/trainers/token_reward.py)",
-    "beta": "TokenRewardHook switches it (repro_trl/trainers/token_reward.py)",
-    "eos_token_ids": "PPOTrainer tells truncated completions by them (repro_trl/trainers/ppo.py)",
-    "tools": "PolicyScoring keeps its pass apart with them (repro_trl/policy_scoring.py)",
-    "rollout_func": "PolicyScoring keeps its pass apart with one (repro_trl/policy_scoring.py)",
-    "processing_class": "PolicyScoring keeps its pass apart with images (repro_trl/policy_scoring.py)",
-    "_is_vlm": "AdvantageHook looks for images by it (repro_trl/hook.py)",
-    "log_multimodal": "AdvantageHook switches it where some processes have no images (repro_trl/hook.py)",
-    "log_completions": "ReproMixin adds columns by it (repro_trl/mixin.py)",
+    "num_generations": "AdvantageHook tells prompt groups by it (trainers/hook.py)",
+    "num_generations_eval": "AdvantageHook tells prompt groups by it (trainers/hook.py)",
+    "importance_sampling_level": "AdvantageHook switches it for GSPO-token (trainers/hook.py)",
+    "temperature": "ReproMixin scores answers at it (trainers/repro.py)",
+    "_step": "ExactResume restores it from a checkpoint (trainers/resume.py)",
+    "_buffered_inputs": "ExactResume keeps them in a checkpoint (trainers/resume.py)",
+    "_tokenizer": "ReproMixin finds boundaries with it (trainers/repro.py)",
+    "environment_factories": "ReproMixin lets rows without a prompt pass by it (trainers/repro.py)",
+    "reward_weights": "TokenRewardHook sums rewards by them (trainers/token_reward.py)",
+    "beta": "TokenRewardHook switches it (trainers/token_reward.py)",
+    "eos_token_ids": "PPOTrainer tells truncated completions by them (trainers/ppo/trainer.py)",
+    "tools": "SharedPass keeps its pass apart with them (trainers/shared_pass.py)",
+    "rollout_func": "SharedPass keeps its pass apart with one (trainers/shared_pass.py)",
+    "processing_class": "SharedPass keeps its pass apart with images (trainers/shared_pass.py)",
+    "_is_vlm": "AdvantageHook looks for images by it (trainers/hook.py)",
+    "log_multimodal": "AdvantageHook switches it where some processes have no images (trainers/hook.py)",
+    "log_completions": "ReproMixin adds columns by it (trainers/repro.py)",
 }
 
 
@@ -166,7 +196,7 @@ def test_logs_and_metrics_are_where_they_were(generated):
 
 
 def test_log_probabilities_come_first_and_per_completion_token(generated):
-    user = "AdvantageHook reads them (repro_trl/hook.py)"
+    user = "AdvantageHook reads them (trainers/hook.py)"
     shape = generated.batch["completion_ids"].shape
     assert generated.logps.shape == shape, changed(
         f"log-probabilities have shape {tuple(generated.logps.shape)}", user
@@ -174,12 +204,12 @@ def test_log_probabilities_come_first_and_per_completion_token(generated):
 
 
 def test_old_log_probabilities_come_from_the_policy_before_the_reference(generated):
-    user = "PolicyScoring takes the first pass of the policy for that of the old ones (repro_trl/policy_scoring.py)"
+    user = "SharedPass takes the first pass of the policy for that of the old ones (trainers/shared_pass.py)"
     assert generated.models[:2] == [generated.model, generated.ref_model], changed("the order is another", user)
 
 
 def test_keys_and_values_of_the_pass_can_be_kept(generated):
-    user = "PolicyScoring reads answers on them (repro_trl/policy_scoring.py)"
+    user = "SharedPass reads answers on them (trainers/shared_pass.py)"
     batch, cache = generated.batch, DynamicCache()
     ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
@@ -232,5 +262,5 @@ def test_old_log_probabilities_are_read_after_the_new_ones(generated):
     generated.events.clear()
     with torch.no_grad():
         generated._compute_loss(generated.model, Watched(generated.batch))
-    user = "AdvantageHook puts the GSPO-token form in between (repro_trl/hook.py)"
+    user = "AdvantageHook puts the GSPO-token form in between (trainers/hook.py)"
     assert generated.events == ["log-probabilities", "old"], changed(f"the order is {generated.events}", user)

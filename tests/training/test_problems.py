@@ -75,6 +75,27 @@ def test_every_kind_of_file_and_folder_is_read(tmp_path, tokenizer, name):
     assert {str(answer) for answer in (*train["answer"], *held_out["answer"])} == {row["answer"] for row in rows(8)}
 
 
+def test_several_files_are_read_by_a_pattern(tmp_path, tokenizer):
+    for part in range(2):
+        write(tmp_path / f"part-{part}.jsonl", rows(4, first=4 * part))
+    train, held_out, _ = load(tokenizer, tmp_path / "part-*.jsonl")
+    assert (len(train), len(held_out)) == (6, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dataset_config": "main"}, "dataset_config='main'"),
+        ({"count": -1}, "num_eval_problems=-1"),
+        ({"prompt_column": ["problem"]}, r"prompt_column=\['problem'\]"),
+        ({"prompt_column": "None"}, "prompt_column='None'"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path, tokenizer, options, message):
+    with pytest.raises(ValueError, match=message):
+        load(tokenizer, write(tmp_path / "a.jsonl", rows(4)), **options)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

@@ -158,8 +158,8 @@ def test_a_row_scores_the_same_wherever_it_stands(tmp_path, rows):
 
 BAD = {
     '{"prompt": "a", "completion"': "not JSON",
-    "[1, 2]": "not an object",
-    "[" * 100_000: "not JSON",
+    "[1, 2]": "must be an object",
+    "[" * 100_000: "nested too deeply",
     '{"completion": "a", "answer": "b"}': "no prompt",
     '{"prompt": "a", "answer": "b"}': "no completion",
     '{"prompt": "a", "completion": "b"}': "no answer",
@@ -171,7 +171,7 @@ BAD = {
     '{"prompt": "a", "completions": [], "answer": "c"}': "empty list",
     '{"prompt": "a", "completions": ["b", 3], "answer": "c"}': "a number",
     '{"prompt": "a", "completion": "b", "answer": true}': "a truth value",
-    '{"prompt": "a", "completion": "b", "answer": ["c"]}': "a list",
+    '{"prompt": "a", "completion": "b", "answer": {"c": 1}}': "an object",
     '{"prompt": "a", "completion": "\\ud800", "answer": "c"}': "surrogate",
     '{"prompt": "a\\udc00", "completion": "b", "answer": "c"}': "surrogate",
 }

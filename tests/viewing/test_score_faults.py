@@ -18,7 +18,9 @@ THOUGHTS = ["A: 3+4 = 7\n\nB: 9-4 = 5\n\n</think>\n\n\\boxed{75}", "A: 3+4 = 8\n
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "rows.jsonl"
     groups = [{"id": i, "prompt": PROMPT, "completions": THOUGHTS, "solution": "75"} for i in range(3)]
-    singles = [{"id": i, "problem": f"A: 1+{i // 3}", "completion": THOUGHTS[i % 2], "answer": "2"} for i in range(30)]
+    singles = [
+        {"id": 3 + i, "problem": f"A: 1+{i // 3}", "completion": THOUGHTS[i % 2], "answer": "2"} for i in range(15)
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in [*groups, *singles]))
     return path
 
@@ -50,7 +52,7 @@ def test_stopped_at_random_moments(rows, scored, tmp_path, number, times):
     stop_at_random(["score", str(rows), str(output)], tmp_path, number, times, seed=times, finished=check)
 
 
-@pytest.mark.parametrize("size", [9000, *(pytest.param(s, marks=pytest.mark.slow) for s in (0, 100, 1500, 20000))])
+@pytest.mark.parametrize("size", [5000, *(pytest.param(s, marks=pytest.mark.slow) for s in (0, 100, 1500, 10000))])
 def test_no_room_for_a_file(rows, scored, tmp_path, size):
     output = tmp_path / "scored.jsonl"
     command = Command(["score", str(rows), str(output)], tmp_path / "log", file_size=size)
@@ -89,11 +91,11 @@ def test_a_second_run_is_refused(rows, scored, tmp_path, capsys):
     import fcntl
 
     output = tmp_path / "scored.jsonl"
-    output.write_bytes(scored[:5000])
+    output.write_bytes(scored[:3000])
     with output.open("rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert main(["score", str(rows), str(output), "--overwrite"]) == 2
-    assert "another process is writing it" in capsys.readouterr().err and output.read_bytes() == scored[:5000]
+    assert "another process is writing it" in capsys.readouterr().err and output.read_bytes() == scored[:3000]
 
 
 FILES = ["rows.jsonl", "model/config.json", "model/model.safetensors", "model/tokenizer.json", "scored.jsonl"]

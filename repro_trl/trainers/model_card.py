@@ -1,0 +1,135 @@
+"""The model card of a RePro run: TRL's, with RePro's method, settings and metrics, and a picture of J."""
+
+import importlib.util
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from huggingface_hub import ModelCard
+from transformers.utils import logging
+
+from ..config import ReproConfigMixin
+from ..method.score import ScoredRollouts
+from ..trace_colors import NEGATIVE, POSITIVE
+
+logger = logging.get_logger(__name__)
+
+PICTURE = "repro_objective.png"
+_MAX_CURVES = 16
+
+# Metrics of the card, where they were logged: they say how training went, and can be compared between runs.
+_METRICS = {
+    "reward": "mean reward",
+    "eval_reward": "mean reward, held out",
+    "accuracy": "accuracy",
+    "eval_accuracy": "accuracy, held out",
+    "completions/mean_length": "completion length (tokens)",
+    "repro/objective_first": "J before any thought (nats per token)",
+    "repro/objective_last": "J after the thought (nats per token)",
+    "repro/objective_gain": "gain of J along the thought (nats per token)",
+    "repro/process_reward/mean": "process reward of a segment",
+    "repro/segments": "segments per completion",
+}
+
+_METHOD = (
+    "## RePro\n\n"
+    "RePro reads a chain of thought as an optimiser's trajectory. The thought is cut into segments. At each cut the "
+    "policy itself says how likely the correct answer is (J, the mean log-probability of the answer's tokens). How "
+    "far and how steadily J rises is the reward of each segment. It is added to the outcome advantage of {algorithm}, "
+    "token by token. Trained with [repro_trl](https://pypi.org/project/repro-trl/) {version}."
+)
+
+
+class ReproModelCard:
+    """Extends the card that TRL writes with each checkpoint and with `push_to_hub`; before the trainer among bases."""
+
+    # The rollouts scored last on this process; `None` before the first.
+    _newest_scored: ScoredRollouts | None = None
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """
+        Write `README.md` into the output folder: TRL's card, and RePro's method, settings, metrics and picture.
+
+        The picture needs matplotlib (the extra `plots`). It shows curves only: no prompt and no completion reaches the
+        card. Arguments are those of TRL.
+        """
+        super().create_model_card(*args, **kwargs)
+        if not self.is_world_process_zero():
+            return
+        path = os.path.join(self.args.output_dir, "README.md")
+        card = ModelCard.load(path)
+        sections = [
+            _METHOD.format(algorithm=self._name.removeprefix("RePro "), version=_version()),
+            f"### Settings\n\n{_table(('setting', 'value'), _settings(self.args))}",
+        ]
+        metrics = _metrics(self.state.log_history)
+        if metrics:
+            sections.append(f"### Metrics\n\n{_table(('metric', 'first', 'last'), metrics)}")
+        if self._draw():
+            sections.append(
+                f"### J along the newest thoughts\n\n![J at each boundary of the completions scored last]({PICTURE})"
+            )
+        heading = "### Framework versions"
+        before, _, after = card.text.partition(heading)
+        # A base model in a local folder has no page on the Hub.
+        before = before.replace("[None](https://huggingface.co/None)", "a local model")
+        card.text = "\n\n".join([before.rstrip(), *sections, heading + after])
+        card.save(path)
+
+    def _draw(self) -> bool:
+        """Draw the picture beside the card, if there is anything to draw and something to draw it with."""
+        scored = self._newest_scored
+        if scored is None or not scored.scored.any():
+            return False
+        if importlib.util.find_spec("matplotlib") is None:
+            logger.warning_once("The model card has no picture: pip install 'repro-trl[plots]' for one.")
+            return False
+        _draw_objective(os.path.join(self.args.output_dir, PICTURE), scored)
+        return True
+
+
+def _version() -> str:
+    from .. import __version__
+
+    return __version__
+
+
+def _settings(args: ReproConfigMixin) -> list[tuple[str, str]]:
+    return [(f"`{f.name}`", f"`{getattr(args, f.name)!r}`") for f in fields(ReproConfigMixin)]
+
+
+def _metrics(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    rows = []
+    for name, meaning in _METRICS.items():
+        values = [entry[name] for entry in history if math.isfinite(entry.get(name, math.nan))]
+        if values:
+            rows.append((f"{meaning}: `{name}`", f"{values[0]:.4g}", f"{values[-1]:.4g}"))
+    return rows
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    # Settings are texts of users: a bar would end the cell.
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _draw_objective(path: str, scored: ScoredRollouts) -> None:
+    """J over the share of the thought that is written, a line for each completion: blue where it rose, else orange."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    boundaries, objective, mask = (
+        tensor.cpu() for tensor in (scored.boundaries, scored.objective, scored.boundary_mask)
+    )
+    rows = scored.scored.nonzero().flatten().tolist()[:_MAX_CURVES]
+    for row in rows:
+        positions, values = boundaries[row][mask[row]], objective[row][mask[row]]
+        colour = POSITIVE if values[-1] >= values[0] else NEGATIVE
+        axes.plot((positions / positions[-1]).tolist(), values.tolist(), color=colour, alpha=0.7, marker=".")
+    axes.set_xlabel("share of the thought")
+    axes.set_ylabel("J (nats per answer token)")
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
