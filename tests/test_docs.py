@@ -232,10 +232,29 @@ def test_every_metric_is_listed_and_no_other(tmp_path):
     assert set(re.findall(r'log_metric\("(\w+)"', script)) == example
 
 
-def test_readme_lists_every_setting_with_its_default():
-    readme = (ROOT / "README.md").read_text()
-    for field in dataclasses.fields(ReproConfigMixin):
-        row = re.search(rf"^\| `{field.name}` \| (.+?) \|", readme, re.MULTILINE)
-        assert row, field.name
-        default = json.dumps(field.default) if isinstance(field.default, str) else repr(field.default)
-        assert row[1].strip("`").replace("\\boxed", "\\\\boxed").strip('"') == default.strip('"'), field.name
+def test_readme_lists_what_users_set_with_its_default():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(repro_\w+)` \| (.+?) \|", readme, re.MULTILINE))
+    shown = ("alpha", "stability_weight", "top_k", "delimiter", "think_end", "answer_column", "answer_prefix")
+    assert list(rows) == [f"repro_{name}" for name in (*shown, "trace_steps")]
+    defaults = {field.name: field.default for field in dataclasses.fields(ReproConfigMixin)}
+    for name, shown_default in rows.items():
+        default = json.dumps(defaults[name]) if isinstance(defaults[name], str) else repr(defaults[name])
+        assert shown_default.strip("`").strip('"') == default.strip('"'), name
+
+
+def test_the_recipe_of_the_readme_is_that_of_its_python_block_and_of_the_shipped_configs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)[1])
+    block = re.search(r"recipe = ReproGRPOConfig\((.*?)\n\)", readme, re.DOTALL)[1]
+    for name, value in recipe.items():
+        assert f"{name}={json.dumps(value) if isinstance(value, str) else value}" in block, name
+    configs = list((ROOT / "examples" / "configs").glob("*_recipe.yaml"))
+    assert len(configs) == 2
+    for config in configs:
+        shipped = yaml.safe_load(config.read_text(encoding="utf-8"))
+        assert {name: shipped[name] for name in recipe} == recipe, config
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 180
