@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import itertools
 import json
 import pickle
 import random
@@ -15,6 +16,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..answers import extract_answer
+from ..columns import ANSWER_COLUMNS, PROBLEM_COLUMNS, find_answer_column, find_column, read_column
 from ..row_files import as_text
 from .line_process import read_json
 
@@ -22,12 +24,8 @@ MATH_INSTRUCTION = "Please reason step by step, and put your final answer within
 CHOICE_INSTRUCTION = "Please reason step by step, and put the letter of your answer within \\boxed{}."
 PROGRAM_INSTRUCTION = "Put the complete program in one ```python code block at the end of your answer."
 
-PROMPT_COLUMNS = ("problem", "question", "prompt")
-"""Columns of a local file that may hold the problem, the first there is."""
-ANSWER_COLUMNS = ("answer", "solution")
-"""Columns of a local file that may hold the ground truth, the first there is."""
-
 LETTERS = "ABCD"
+_ROWS_FOR_CHOICE = 100
 
 Rows = Dataset | list[dict[str, Any]]
 """From the Hub, or from files or memory, where values stay what they are: a dataset's columns have one type each."""
@@ -146,7 +144,9 @@ def math_problems(
     def to_problems(dataset: Rows) -> Iterable[Problem]:
         for index, row in enumerate(dataset):
             yield _math_problem(
-                str(index if id_column is None else row[id_column]), row.get(problem_column), row.get(answer_column)
+                str(index if id_column is None else row[id_column]),
+                read_column(row, problem_column),
+                read_column(row, answer_column),
             )
 
     return to_problems
@@ -154,18 +154,18 @@ def math_problems(
 
 def own_problems(dataset: Rows) -> Iterable[Problem]:
     """
-    Rows of a local file; they are numbered from 0. A prompt that is a list of messages is taken as it is; to text the
-    instruction to box the answer is added.
+    Rows of a local file, in the columns that training reads; they are numbered from 0. A prompt that is a list of
+    messages is taken as it is; to text the instruction to box the answer is added.
 
     Raises:
         ValueError: a column is missing, or a row has no answer.
     """
-    columns = column_names(dataset)
-    problem_column = next((name for name in PROMPT_COLUMNS if name in columns), None)
-    answer_column = next((name for name in ANSWER_COLUMNS if name in columns), None)
+    head = list(itertools.islice(dataset, _ROWS_FOR_CHOICE))
+    problem_column, answer_column = find_column(head, PROBLEM_COLUMNS), find_answer_column(head)
     if problem_column is None or answer_column is None:
         raise ValueError(
-            f"the columns are {columns}. Name one {', '.join(PROMPT_COLUMNS)}, and one {' or '.join(ANSWER_COLUMNS)}."
+            f"the columns are {column_names(dataset)}. Name one {', '.join(PROBLEM_COLUMNS)}, and one "
+            f"{', '.join(ANSWER_COLUMNS)}."
         )
     return math_problems(problem_column, answer_column)(dataset)
 

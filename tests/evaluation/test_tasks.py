@@ -312,13 +312,27 @@ def test_own_messages_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"problem": "1+1", "solution": "Adding one to one, we get the number that we want. " * 8, "answer": "2"},
+        {"prompt": [{"role": "user", "content": "1+1"}], "reward_model": {"ground_truth": "2", "style": "rule"}},
+        {"question": "1+1", "verification_info": '{"ground_truth": "2"}'},
+        {"Problem": "1+1", "Answer": 2},
+    ],
+)
+def test_own_rows_are_read_in_the_columns_of_training(tmp_path, row):
+    (problem,) = load_task(str(write(tmp_path, "own", [row]))).problems
+    assert problem.target == MathTarget("2") and "1+1" in problem.prompt[0]["content"]
+
+
+@pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([{"text": "1+1", "answer": "2"}], r"the columns are \['text', 'answer'\]"),
-        ([{"problem": "1+1", "truth": "2"}], "answer or solution"),
+        ([{"problem": "1+1", "truth": "2"}], r"answer, .*reward_model\.ground_truth, .*solution"),
         ([{"problem": "1+1", "answer": "2"}, {"problem": "1+1", "answer": None}], "problem '1' has no answer"),
         ([{"problem": "1+1", "answer": "\\boxed{}"}], "has no answer"),
-        ([{"problem": "1+1", "answer": True}], "text, a number or None"),
+        ([{"problem": "1+1", "answer": True}], "text, a number, a list"),
     ],
 )
 def test_own_files_that_cannot_be_used(tmp_path, rows, message):

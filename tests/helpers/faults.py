@@ -44,15 +44,15 @@ class Command:
         self._process = _context.Process(target=_run, args=(arguments, log, file_size))
         self._process.start()
 
-    def wait_for_begin(self) -> None:
-        """Until its log is there: what is sent before meets the way to it, and not the command."""
-        while not self.log.exists() and self._process.is_alive():
-            time.sleep(0.005)
-
     def wait(self, seconds: float = SECONDS) -> int | None:
         """The exit status; `None` if it still runs. Killed: minus the signal's number."""
         self._process.join(seconds)
         return self._process.exitcode
+
+    def begun(self) -> None:
+        """Wait until the command itself runs: a signal before that meets the process that is to become it."""
+        while not self.log.exists() and self._process.is_alive():
+            time.sleep(0.001)
 
     def send(self, number: int) -> None:
         """Send it a signal."""
@@ -73,15 +73,16 @@ class Command:
 
 
 def _run(arguments: list[str], log: Path, file_size: int | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     import torch
 
     from repro_trl.cli import main
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
     if file_size is not None:
         # What is printed must still find room.
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, resource.RLIM_INFINITY))
@@ -120,14 +121,16 @@ def stop_at_random(
     """
     rng = random.Random(seed)
     for _ in range(2):  # the first one waits for the server's imports
+        command = Command(arguments, folder / "log")
+        command.begun()
         begin = time.monotonic()
-        assert Command(arguments, folder / "log").finish() in (0, 1)
+        assert command.finish() in (0, 1)
         whole = time.monotonic() - begin
         finished()
     struck = through = 0
     while struck < times:
         command = Command(arguments, folder / "log")
-        command.wait_for_begin()
+        command.begun()
         status = command.wait(rng.uniform(0, whole))
         if status is None:
             command.send(number)

@@ -225,3 +225,11 @@ def test_column_that_was_named_is_kept(tmp_path, tokenizer):
     assert load(tokenizer, write(tmp_path / "a.jsonl", both))[2] == "answer"
     assert load(tokenizer, tmp_path / "a.jsonl", answer_column="solution")[2] == "solution"
     assert load(tokenizer, write(tmp_path / "b.jsonl", [{"problem": "1"}] * 2), count=0)[2] is None
+
+
+@pytest.mark.parametrize("name", ["pocket", None])
+def test_bundled_task_has_its_ground_truth(tokenizer, name):
+    script_args = ReproScriptArguments(dataset_name=name, num_eval_problems=2)
+    training_args = SimpleNamespace(repro_answer_column=None, seed=0)
+    train, held_out = load_problems(script_args, training_args, tokenizer)
+    assert training_args.repro_answer_column == "solution" in train.column_names and len(held_out) == 2
