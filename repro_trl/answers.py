@@ -131,9 +131,11 @@ class _Array(Protocol):
 
 
 def _digits(value: numbers.Real | Decimal) -> str | None:
+    if isinstance(value, numbers.Integral):
+        return str(Decimal(int(value)))  # which has no limit on digits, unlike `str(value)`
     if not math.isfinite(value):
         return None
-    if isinstance(value, numbers.Rational) and not isinstance(value, numbers.Integral):
+    if isinstance(value, numbers.Rational):
         return str(value)
     # Through Decimal, for repr writes small and large numbers as 1e-07 and 1e+22.
     return str(int(value)) if value == int(value) else format(Decimal(str(value)), "f")

@@ -3,20 +3,17 @@
 import base64
 import hashlib
 import io
-import itertools
 import json
 import pickle
 import random
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from datasets import Dataset
 
-from ..answers import extract_answer
-from ..columns import ANSWER_COLUMNS, PROBLEM_COLUMNS, find_answer_column, find_column, read_column
+from ..columns import ANSWER_COLUMNS, PROBLEM_COLUMNS, find_answer_column, find_column, read_answer, read_column
 from ..row_files import as_text
 from .line_process import read_json
 
@@ -25,7 +22,6 @@ CHOICE_INSTRUCTION = "Please reason step by step, and put the letter of your ans
 PROGRAM_INSTRUCTION = "Put the complete program in one ```python code block at the end of your answer."
 
 LETTERS = "ABCD"
-_ROWS_FOR_CHOICE = 100
 
 Rows = Dataset | list[dict[str, Any]]
 """From the Hub, or from files or memory, where values stay what they are: a dataset's columns have one type each."""
@@ -139,48 +135,43 @@ def column_names(dataset: Rows) -> list[str]:
 def math_problems(
     problem_column: str, answer_column: str, id_column: str | None = None
 ) -> Callable[[Rows], Iterable[Problem]]:
-    """Rows with a problem and its answer. Without an id column, rows are numbered from 0."""
+    """Rows with a problem and its answer, in columns that may be nested. Without an id column, they get numbers."""
 
     def to_problems(dataset: Rows) -> Iterable[Problem]:
         for index, row in enumerate(dataset):
-            yield _math_problem(
-                str(index if id_column is None else row[id_column]),
-                read_column(row, problem_column),
-                read_column(row, answer_column),
-            )
+            id = str(index if id_column is None else row[id_column])
+            answer = read_answer(row, answer_column)
+            if answer is None:
+                raise ValueError(f"problem {id!r} has no answer: {read_column(row, answer_column)!r}.")
+            yield Problem(id, _math_prompt(id, read_column(row, problem_column)), MathTarget(answer))
 
     return to_problems
 
 
 def own_problems(dataset: Rows) -> Iterable[Problem]:
     """
-    Rows of a local file, in the columns that training reads; they are numbered from 0. A prompt that is a list of
-    messages is taken as it is; to text the instruction to box the answer is added.
+    Rows of a local file; they are numbered from 0. Their columns are found as in training (columns.py). A prompt that
+    is a list of messages is taken as it is; to text the instruction to box the answer is added.
 
     Raises:
         ValueError: a column is missing, or a row has no answer.
     """
-    head = list(itertools.islice(dataset, _ROWS_FOR_CHOICE))
-    problem_column, answer_column = find_column(head, PROBLEM_COLUMNS), find_answer_column(head)
+    rows = list(dataset)
+    problem_column, answer_column = find_column(rows, PROBLEM_COLUMNS), find_answer_column(rows)
     if problem_column is None or answer_column is None:
         raise ValueError(
-            f"the columns are {column_names(dataset)}. Name one {', '.join(PROBLEM_COLUMNS)}, and one "
-            f"{', '.join(ANSWER_COLUMNS)}."
+            f"the columns are {column_names(dataset)}. Name one {' or '.join(PROBLEM_COLUMNS)}, and one "
+            f"{', '.join(ANSWER_COLUMNS[:-1])} or {ANSWER_COLUMNS[-1]}."
         )
     return math_problems(problem_column, answer_column)(dataset)
 
 
-def _math_problem(id: str, problem: Any, answer: Any) -> Problem:
+def _math_prompt(id: str, problem: Any) -> list[dict[str, str]]:
     if not isinstance(problem, list):
         problem = as_text(problem)
     if not problem:
         raise ValueError(f"problem {id!r} has no text.")
-    if isinstance(answer, (int, Decimal)) and not isinstance(answer, bool):
-        answer = as_text(answer)  # with all its digits
-    bare = extract_answer(answer)
-    if bare is None:
-        raise ValueError(f"problem {id!r} has no answer: {answer!r}.")
-    return Problem(id, problem if isinstance(problem, list) else _user(problem, MATH_INSTRUCTION), MathTarget(bare))
+    return problem if isinstance(problem, list) else _user(problem, MATH_INSTRUCTION)
 
 
 def _user(*paragraphs: str) -> list[dict[str, str]]:

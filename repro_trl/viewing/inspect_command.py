@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -196,9 +197,9 @@ def _logged(row: Row) -> dict[str, Any]:
     Raises:
         ValueError: the step is none.
     """
-    record = row.record
-    if not _NO_REWARDS <= record.keys():
+    if not _NO_REWARDS <= row.record.keys():
         return {}
+    record = {name: float(value) if isinstance(value, Decimal) else value for name, value in row.record.items()}
     step = record["step"]
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise ValueError(f"'step' must be an integer >= 0, not {step!r:.40}")

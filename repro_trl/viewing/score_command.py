@@ -15,7 +15,7 @@ from ..config import AUTO_PREFIX
 from ..demo import MODEL_DIR
 from ..jsonl import JsonlWriter, read_object, write_atomically
 from ..models import model_files
-from ..row_files import RowFileError, row_files, scan_rows
+from ..row_files import RowFileError, json_text, parse_json, row_files, scan_rows
 from ..traces import floats, fork_entropies
 from .arguments import columns_from_arguments, scorer_from_arguments
 from .form_search import search_form
@@ -94,12 +94,13 @@ def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> No
 
 def _check_written(row: Row, line: bytes, output: Path) -> None:
     try:
-        written = json.loads(line)
+        written = parse_json(line.decode(), str(output))
         written.pop(FIELD)
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         written = None
-    # As text, in which NaN equals itself.
-    if json.dumps(written) != json.dumps({name: value for name, value in row.record.items() if name != FIELD}):
+    record = json_text({name: value for name, value in row.record.items() if name != FIELD})
+    # As text, in which NaN equals itself, of what was read from text, in which 1e22 and 1E+22 are one number.
+    if json_text(written) != json_text(parse_json(record, row.place)):
         raise ValueError(
             f"{output} does not belong to this input: its row for {row.place} is another one. Give --overwrite, "
             "or name another file."
@@ -183,9 +184,11 @@ class _Reader:
 
     def _problem(self, row: Row) -> str | None:
         try:
-            json.dumps(row.record)
+            json_text(row.record)
         except TypeError as error:  # dates and bytes of parquet files
             return f"it cannot be written as JSON ({error})"
+        except RecursionError:
+            return "it is nested too deeply"
         return self._scorer.prompt_problem(self._prompt(row))
 
     def encode(self, group: list[Row]) -> tuple[list[int], list[list[int]], list[str | None]]:
@@ -205,7 +208,7 @@ class _Reader:
         for row in group:
             own, added = added[: len(row.completions)], added[len(row.completions) :]
             record = {**row.record, FIELD: own if row.has_list else own[0]}
-            lines.append(json.dumps(record).encode() + b"\n")
+            lines.append(json_text(record).encode() + b"\n")
         return lines
 
     def _prompt(self, row: Row) -> str | list[dict[str, Any]]:
