@@ -15,17 +15,19 @@ from repro_trl.thinking import count_backtracks
 
 from . import sampler
 from .arms import make_trainer
+from .health import measure_health
 from .instruments import measure_start
 from .measure import DELIMITER, THINK_END, evaluate
+from .signals import NUM_GENERATIONS
 from .tasks import TASKS, Task, dataset
 from .trace import trace_start
 
 STEPS = 16
 PROMPTS_PER_STEP = 8
-NUM_GENERATIONS = 8
 FOLLOWED = ("plain", "repro", "recipe")
 """Arms of GRPO whose rewards are measured in both forms; others in one."""
 FORMS = ("repro", "recipe")
+AT_START = {"instruments": measure_start, "trace": trace_start, "health": measure_health}
 HALFWAY = {"num_problems": 24, "num_scored": 8}
 """The evaluation after half of the steps takes the first of the problems that the last one takes."""
 
@@ -63,7 +65,7 @@ def evaluation_seed(seed: int) -> int:
 
 
 def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
-    """Train and measure. The algorithms "start", "instruments" and "trace" train nothing: they measure the start.
+    """Train and measure. The algorithms "start" and those of `AT_START` train nothing: they measure the start.
 
     Returns: `curve`, for each step the figures of the rollouts it trained on, which are problems never seen before;
     `evaluations`, by step; `seconds`.
@@ -74,10 +76,10 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
     if cell.algorithm == "start":
         evaluations = {"0": evaluate(start, tokenizer, task, evaluation_seed(cell.seed), forms=FORMS)}
         return {"curve": [], "evaluations": evaluations, "seconds": round(time.monotonic() - started, 1)}
-    if cell.algorithm in ("instruments", "trace"):
-        measure = measure_start if cell.algorithm == "instruments" else trace_start
-        found = measure(start, tokenizer, cell.task, cell.seed)
+    if cell.algorithm in AT_START:
+        found = AT_START[cell.algorithm](start, tokenizer, cell.task, cell.seed)
         return found | {"curve": [], "evaluations": {}, "seconds": round(time.monotonic() - started, 1)}
+    steps = cell.overrides.get("max_steps", steps)
     rows = dataset(task.sample_problems(steps * PROMPTS_PER_STEP, cell.seed, held_out=False))
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(

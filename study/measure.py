@@ -16,7 +16,7 @@ from repro_trl.method.segments import find_segment_starts
 from repro_trl.thinking import count_backtracks
 from repro_trl.trainers.repro import ReproMixin
 
-from .arms import ARMS, RECIPE
+from .arms import ARMS
 from .sampler import sample
 from .tasks import Task, dataset
 
@@ -149,6 +149,14 @@ def objective(
     return boundaries, mask, values
 
 
+def score_as(
+    arm: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sample: Sample
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`objective` with the settings of an arm."""
+    settings = ARMS[arm].settings_for(sample.task.name)
+    return objective(model, tokenizer, sample, settings.get("repro_answer_prefix", ""), settings["repro_top_k"])
+
+
 class _Settings(ReproConfigMixin):
     """RePro's settings without a trainer's."""
 
@@ -160,9 +168,8 @@ class _Settings(ReproConfigMixin):
 def credit(arm: str, scored: tuple[Tensor, Tensor, Tensor], sample: Sample) -> Credit:
     """Process rewards and advantages of an arm, by the very methods of its trainer."""
     treatment = ARMS[arm]
-    bases = (ReproMixin,) if treatment.control is None else (treatment.control, ReproMixin)
-    trainer = object.__new__(type("CreditOnly", bases, {}))
-    trainer.args = _Settings(treatment.settings)
+    trainer = object.__new__(type("CreditOnly", (*treatment.mixins, ReproMixin), {}))
+    trainer.args = _Settings(treatment.settings_for(sample.task.name))
     boundaries, mask, values = scored
     length = sample.batch["completion_ids"].shape[1]
     segment_mask, ends = mask[:, 1:], boundaries[:, 1:]
@@ -246,13 +253,11 @@ def evaluate(
         sample = draw(model, tokenizer, task, seed, num_scored, num_generations)
         outcome = sample.outcome_advantages.unsqueeze(1)
         for arm in forms:
-            settings = ARMS[arm].settings
-            prefix = settings.get("repro_answer_prefix", "")
-            scored = objective(model, tokenizer, sample, prefix, settings["repro_top_k"])
+            scored, alpha = score_as(arm, model, tokenizer, sample), ARMS[arm].settings["repro_alpha"]
             given = credit(arm, scored, sample)
             result[f"auc {arm}"] = segment_auc(given.rewards, sample)
-            result[f"auc {arm} total"] = segment_auc(outcome + settings["repro_alpha"] * given.advantages, sample)
-            if settings is RECIPE:
+            result[f"auc {arm} total"] = segment_auc(outcome + alpha * given.advantages, sample)
+            if arm == "recipe":
                 last = given.mask.sum(dim=1, keepdim=True) - 1
                 gain = given.objective.gather(1, last).squeeze(1) - given.objective[:, 0]
                 result["objective_gain"] = gain.mean().item()
