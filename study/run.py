@@ -1,8 +1,8 @@
 """
-Does it work? The grid of `grid.py`: two tasks, four algorithms, with and without RePro, controls, ablations, seeds.
+Does it work? The grid of `grid.py`: three tasks, four algorithms, with and without RePro, controls, ablations, seeds.
 
     python study/run.py                        # everything that is missing, on all cores
-    python study/run.py --parts main           # four algorithms x {plain, RePro} x 5 seeds x 2 tasks
+    python study/run.py --parts main           # four algorithms x {plain, RePro} x 5 seeds x 3 tasks
     python study/run.py --only digits/grpo/repro/0 --results /tmp/again.jsonl     # one cell again
     python study/run.py --list                 # what there is, and what is done
 
