@@ -1,12 +1,12 @@
 r"""The chain task: a running total whose every intermediate result is one digit of the answer.
 
-    prompt      Start 3. A +4 ; B -9 ; C +5 ; D +8 ; E -2
-    thought     A +4: 3 to 7⏎⏎ B -9: 7 to 9⏎⏎ Wait, check B -9: 7 to 8⏎⏎ Hmm.⏎⏎ C +5: 8 to 3⏎⏎ …  (⏎⏎: a blank line)
-    answer      </think>\boxed{78319}
+    prompt      Find the digits. 3 ; A: +4 ; B: -5 ; C: +6 ; D: +1 ; E: -7
+    thought     A: 3+4 = 7⏎⏎ B: 7-5 = 4⏎⏎ Wait, check B: 7-5 = 2⏎⏎ Hmm.⏎⏎ C: 2+6 = 8⏎⏎ …      (⏎⏎: a blank line)
+    answer      </think>\boxed{72892}
 
-Totals are taken modulo 10. Each step goes on from the total before it, so that an error that is not mended spoils
-the rest; each right step settles one digit. The answer stands right behind the marker that closes the thought: that is
-where the paper's form asks for it.
+Totals stay within 0 to 9; where an error would lead out, they are taken modulo 10. Each step goes on from the total
+before it, so that an error that is not mended spoils the rest; each right step settles one digit. The answer stands
+right behind the marker that closes the thought: that is where the paper's form asks for it.
 
 Traces are long: most of their segments are checks, restarts and fillers, and leave the accuracy about where it is
 without them. `label_segments` says for each segment, whoever wrote it, what it did.
@@ -17,6 +17,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from repro_trl.demo.task import FILLERS, RECHECKS, RESTART
@@ -29,7 +30,7 @@ Label = Literal["step", "wrong", "carried", "fix", "recheck", "filler", "restart
 USEFUL: frozenset[Label] = frozenset({"step", "fix"})
 """What brings the thought nearer to the answer: a digit settled, and a wrong one mended."""
 
-_CLAIM = re.compile(rf"([{LETTERS}]) ([+-]\d): (\d) to (\d)")
+_CLAIM = re.compile(rf"([{LETTERS}]): (\d)([+-]\d) = (\d)")
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ class Problem:
     @property
     def text(self) -> str:
         """The user's message."""
-        changes = " ; ".join(f"{letter} {change}" for letter, change in zip(LETTERS, self.changes, strict=True))
-        return f"Start {self.start}. {changes}"
+        changes = " ; ".join(f"{letter}: {change}" for letter, change in zip(LETTERS, self.changes, strict=True))
+        return f"Find the digits. {self.start} ; {changes}"
 
     @property
     def totals(self) -> tuple[int, ...]:
@@ -55,7 +56,7 @@ class Problem:
 
     @property
     def answer(self) -> str:
-        """The totals side by side, for example "78319"."""
+        """The totals side by side, for example "72892"."""
         return "".join(map(str, self.totals))
 
     @property
@@ -97,9 +98,9 @@ def problems(seed: int, held_out: bool) -> Iterator[Problem]:
     """
     rng = random.Random(seed)
     while True:
-        changes = tuple(rng.choice("+-") + rng.choice("123456789") for _ in LETTERS)
-        problem = Problem(rng.randrange(10), changes)
-        if problem.totals[0] != 0 and problem.is_held_out == held_out:
+        totals = [rng.randrange(10), rng.randint(1, 9), *(rng.randrange(10) for _ in LETTERS[1:])]
+        problem = Problem(totals[0], tuple(f"{after - before:+d}" for before, after in pairwise(totals)))
+        if problem.is_held_out == held_out:
             yield problem
 
 
@@ -122,7 +123,7 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
         if rng.random() < slip:
             total = rng.choice([digit for digit in range(10) if digit != total])
         totals[index + 1] = total
-        segments.append(f"{opening}{LETTERS[index]} {problem.changes[index]}: {totals[index]} to {total}{DELIMITER}")
+        segments.append(f"{opening}{LETTERS[index]}: {totals[index]}{problem.changes[index]} = {total}{DELIMITER}")
 
     def work_on(index: int) -> None:
         state(index, "", style.clean_slip if clean else style.slip)
@@ -170,7 +171,7 @@ def label_segments(problem: Problem, segments: list[str]) -> list[Label]:
         if not found:
             labels.append("restart" if RESTART in segment else "filler")
             continue
-        letter, change, before, total = found[-1]
+        letter, before, change, total = found[-1]
         index, total = LETTERS.index(letter), int(total)
         if total != problem.totals[index]:
             follows = change == problem.changes[index] and total == (int(before) + int(change)) % 10

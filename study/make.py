@@ -1,9 +1,10 @@
-"""Makes the starting policies of the tasks search and chain from nothing: a supervised warm-up on overthinking traces.
+"""Makes the starting policies of the tasks search and chain: a supervised warm-up on overthinking traces.
 
     PYTHONPATH=examples python -m study.make chain      # writes study/models/chain, minutes on one core
 
 Everything is drawn from fixed seeds and computed on one thread, so the same machine and versions give the same bytes.
-The digits task starts from the model of `pocket`.
+The search policy is made from nothing; that of chain from the model of `pocket`, which knows sums of two digits, and
+from which the digits task starts.
 """
 
 import argparse
@@ -16,93 +17,83 @@ from typing import Any
 
 import torch
 from pocket.make import CHAT_TEMPLATE, END, PAD, START
+from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from . import chain, search
+from .search import CHECKS, DEAD_END, FILLERS, RESTART, SIZE
 
 MODELS_DIR = Path(__file__).parent / "models"
 SEED = 0
 BATCH_SIZE = 64
-LEARNING_RATE = 3e-3
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What a policy is made of.
+    """How a starting policy is made.
 
     Attributes:
-        words: regular expression of the pieces that no token crosses, beside the `phrases`.
-        texts: what becomes one token each.
-        phrases: texts that hold several words and are one piece.
-        styles: number of steps and style of the traces, one stage after the other: first faultless ones, from which
-            the moves are learned quickly, then the overthinking mix that the starting policy is to imitate.
+        base: folder of the model it is made from; `None`: from nothing.
+        stages: number of steps and style of the traces, one stage after the other.
     """
 
     problems: Callable[[int, bool], Iterator[Any]]
     make_trace: Callable[[Any, random.Random, Any], tuple[list[str], str]]
-    words: str
-    texts: tuple[str, ...]
-    phrases: tuple[str, ...]
-    styles: tuple[tuple[int, Any], ...]
+    stages: tuple[tuple[int, Any], ...]
+    base: Path | None = None
+    learning_rate: float = 3e-3
 
     @property
     def num_steps(self) -> int:
         """Of all stages."""
-        return sum(steps for steps, _ in self.styles)
+        return sum(steps for steps, _ in self.stages)
 
 
 WARM_UPS = {
     "search": WarmUp(
         problems=search.problems,
         make_trace=search.make_trace,
-        words=r"Turn | into |\. Moves: |\d\d| [ab] |: |.|\n",
-        texts=(
-            *("Turn ", " into ", ". Moves: ", "\n\n\\boxed{", " a ", " b ", ": "),
-            *(*search.FILLERS, *search.CHECKS, search.RESTART, search.DEAD_END),
-            *(f"{number:02}" for number in range(search.SIZE)),
-        ),
-        phrases=(search.DEAD_END, *search.CHECKS, *search.FILLERS, search.RESTART),
-        styles=(
-            (500, search.TraceStyle(clean=1, clean_slip=0, early=0)),
-            (900, search.TraceStyle()),
-        ),
+        # Faultless searches first, from which the moves are learned quickly.
+        stages=((500, search.TraceStyle(clean=1, clean_slip=0, early=0)), (900, search.TraceStyle())),
     ),
     "chain": WarmUp(
         problems=chain.problems,
         make_trace=chain.make_trace,
-        words=r"Start |\. | ; |[A-E] |[+-]\d|: | to |.|\n",
-        texts=(
-            *("Start ", ". ", " ; ", ": ", " to ", "\n\n", "\\boxed{"),
-            *(f"{letter} " for letter in chain.LETTERS),
-            *(f"{sign}{digit}" for sign in "+-" for digit in range(10)),
-            *(*chain.FILLERS, *chain.RECHECKS, chain.RESTART),
-        ),
-        phrases=(*chain.RECHECKS, *chain.FILLERS, chain.RESTART),
-        styles=(
-            (500, chain.TraceStyle(clean=1, clean_slip=0, early=0)),
-            (900, chain.TraceStyle()),
-        ),
+        stages=((60, chain.TraceStyle(clean=1, clean_slip=0, early=0)), (300, chain.TraceStyle())),
+        base=POCKET_MODEL_DIR,
+        learning_rate=2e-3,
     ),
 }
 
 
-def make_tokenizer(warm_up: WarmUp) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, so that every text decodes to itself; the words and signs of the task are one token each."""
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """That of search: byte-level BPE, so that every text decodes to itself; the words and signs of the task are one
+    token each.
+    """
     tokenizer = Tokenizer(models.BPE())
-    phrases = "|".join(text.replace(".", r"\.") for text in warm_up.phrases)
-    words = Regex(rf"\n\n|\\boxed\{{|{phrases}|{warm_up.words}")
+    phrases = "|".join(text.replace(".", r"\.") for text in (DEAD_END, *CHECKS, *FILLERS, RESTART))
+    words = Regex(rf"\n\n|\\boxed\{{|{phrases}|Turn | into |\. Moves: |\d\d| [ab] |: |.|\n")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(words, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     tokenizer.decoder = decoders.ByteLevel()
+    texts = ["Turn ", " into ", ". Moves: ", "\n\n\\boxed{", " a ", " b ", ": ", *FILLERS, *CHECKS, RESTART]
+    texts += [DEAD_END, *(f"{number:02}" for number in range(SIZE))]
     trainer = trainers.BpeTrainer(
         vocab_size=1024,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=[PAD, START, END],
         show_progress=False,
     )
-    tokenizer.train_from_iterator([*warm_up.texts, "user\n", "assistant\n"], trainer)
+    tokenizer.train_from_iterator([*texts, "user\n", "assistant\n"], trainer)
     tokenizer.add_tokens([AddedToken("<think>", normalized=False), AddedToken("</think>", normalized=False)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -166,11 +157,10 @@ def warm_up_batch(
 def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, warm_up: WarmUp) -> None:
     """Supervised learning on fresh traces, stage by stage."""
     rng = random.Random(SEED)
-    styles = [style for steps, style in warm_up.styles for _ in range(steps)]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LEARNING_RATE, total_steps=warm_up.num_steps, pct_start=0.05
-    )
+    styles = [style for steps, style in warm_up.stages for _ in range(steps)]
+    rate = warm_up.learning_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=warm_up.num_steps, pct_start=0.05)
     model.train()
     started = time.monotonic()
     for step, style in enumerate(styles, start=1):
@@ -180,7 +170,7 @@ def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, warm_up: 
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        if step % 100 == 0 or step == warm_up.num_steps:
+        if step % 20 == 0 or step == warm_up.num_steps:
             seconds = time.monotonic() - started
             print(f"step {step}/{warm_up.num_steps}  loss {loss.item():.3f}  {seconds:.0f} s", flush=True)
     model.eval()
@@ -191,8 +181,12 @@ def make(warm_up: WarmUp, output: Path) -> Qwen3ForCausalLM:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(SEED)
-    tokenizer = make_tokenizer(warm_up)
-    model = make_model(tokenizer)
+    if warm_up.base is None:
+        tokenizer = make_tokenizer()
+        model = make_model(tokenizer)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(warm_up.base)
+        model = AutoModelForCausalLM.from_pretrained(warm_up.base)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
     train(model, tokenizer, warm_up)
     model.save_pretrained(output)

@@ -98,7 +98,7 @@ TASKS = {
         Task(
             "chain",
             MODELS_DIR / "chain",
-            192,
+            224,
             chain.problems,
             chain.label_segments,
             frozenset(get_args(chain.Label)),

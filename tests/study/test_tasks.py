@@ -110,7 +110,7 @@ def test_a_guess_goes_on_from_where_the_thought_broke_off():
 def test_chain_problems_have_an_answer_of_one_length():
     for problem, _ in zip(chain.problems(0, False), range(200), strict=False):
         assert len(problem.answer) == len(chain.LETTERS) == len(str(int(problem.answer)))
-    assert chain.Problem(3, ("+4", "-9", "+5", "+8", "-2")).answer == "78319"
+    assert chain.Problem(3, ("+4", "-5", "+6", "+1", "-7")).answer == "72892"
 
 
 def test_a_faultless_chain_trace_holds_one_right_step_a_letter():
@@ -147,21 +147,21 @@ def test_overthinking_chain_traces_are_right_about_as_often_as_clean_ones():
 
 
 def test_labels_of_an_eventful_chain():
-    problem = chain.Problem(3, ("+4", "-9", "+5", "+8", "-2"))  # 7, 8, 3, 1, 9
+    problem = chain.Problem(3, ("+4", "-5", "+6", "+1", "-7"))  # 7, 2, 8, 9, 2
     thought = {
-        "A +4: 3 to 7\n\n": "step",
-        "B -9: 7 to 9\n\n": "wrong",
-        "C +5: 9 to 4\n\n": "carried",
+        "A: 3+4 = 7\n\n": "step",
+        "B: 7-5 = 4\n\n": "wrong",
+        "C: 4+6 = 0\n\n": "carried",
         "Hmm.\n\n": "filler",
         "No, start over.\n\n": "restart",
-        "A +4: 3 to 7 \n\n": "recheck",
-        "B -9: 7 to 8\n\n": "fix",
-        "C +5: 8 to 4\n\n": "wrong",
-        "Wait, check C +5: 8 to 3\n\n": "fix",
-        "Let me check C +5: 8 to 3\n\n": "recheck",
-        "D -8: 3 to 5\n\n": "wrong",  # another change than the problem's
-        "D +8: 3 to 1\n\n": "fix",
-        "E -2: 1 to 9\n\n": "step",
+        "A: 3+4 = 7 \n\n": "recheck",
+        "B: 7-5 = 2\n\n": "fix",
+        "C: 2+6 = 9\n\n": "wrong",
+        "Wait, check C: 2+6 = 8\n\n": "fix",
+        "Let me check C: 2+6 = 8\n\n": "recheck",
+        "D: 8-1 = 7\n\n": "wrong",  # another change than the problem's
+        "D: 8+1 = 9\n\n": "fix",
+        "E: 9-7 = 2\n\n": "step",
     }
     assert chain.label_segments(problem, list(thought)) == list(thought.values())
     assert chain.label_segments(problem, []) == []
@@ -172,9 +172,9 @@ def test_an_early_chain_answer_keeps_what_the_thought_has_settled():
     for _, segments, ending in chain_traces(300, early=1):
         claims = {}
         for segment in segments:
-            if " to " in segment:
+            if " = " in segment:
                 words = segment.removesuffix("\n\n").split()
-                claims["ABCDE".index(words[-5])] = words[-1]
+                claims["ABCDE".index(words[-4][0])] = words[-1]
         answer = ending.removeprefix("</think>").removeprefix("\\boxed{").removesuffix("}")
         assert len(answer) == 5 and all(answer[index] == digit for index, digit in claims.items())
         guessed += len(claims) < 5
