@@ -24,9 +24,9 @@ def measure_health(model: nn.Module, tokenizer: Any, task_name: str, seed: int) 
 
     Returns: by arm, "auc": AUC of r. By form, "objective auc": J at the last boundary, right against wrong texts;
     "objective by steps": mean J in right completions after so many right steps. "labels": share of the segments with
-    each label. "beyond k": share of completions with more segment starts than the paper's form keeps. "neutral gain":
-    accuracy of completions with more neutral segments than the median less that of the others; of those that close
-    the thought.
+    each label. "beyond k": share of completions with more segment starts than the paper's form keeps. "longer gain":
+    accuracy of the completions with more segments than the median less that of the others; of those that close the
+    thought.
     """
     task = TASKS[task_name]
     model.eval()
@@ -41,7 +41,7 @@ def measure_health(model: nn.Module, tokenizer: Any, task_name: str, seed: int) 
         "objective by steps": {},
         "labels": {label: round(labels.count(label) / len(labels), 4) for label in sorted(task.labels)},
         "beyond k": round(fmean(len(starts) > top_k for starts in sample.starts), 4),
-        "neutral gain": _neutral_gain(sample),
+        "longer gain": _longer_gain(sample),
     }
     for form in FORMS:
         prefix = ARMS[form].settings_for(task_name).get("repro_answer_prefix", "")
@@ -57,14 +57,17 @@ def measure_health(model: nn.Module, tokenizer: Any, task_name: str, seed: int) 
     return found
 
 
-def _neutral_gain(sample: Sample) -> float:
+def _longer_gain(sample: Sample) -> float:
     counts = [0] * len(sample.texts)
     for segment in sample.segments:
-        counts[segment.row] += segment.label in NEUTRAL
+        counts[segment.row] += 1
     closed = [row for row, text in enumerate(sample.texts) if "</think>" in text]
     middle = median(counts[row] for row in closed)
-    many, few = ([sample.correct[r].item() for r in closed if (counts[r] > middle) == more] for more in (True, False))
-    return round(fmean(many) - fmean(few), 4)
+    longer, others = (
+        [sample.correct[row].item() for row in closed if (counts[row] > middle) == is_longer]
+        for is_longer in (True, False)
+    )
+    return round(fmean(longer) - fmean(others), 4)
 
 
 def _by_steps(sample: Sample, values: torch.Tensor) -> list[float]:

@@ -218,7 +218,7 @@ def health_table(results: Results) -> str:
             for form in ("repro", "recipe")
         ]
         shares = [
-            number(interval([record[name] for record in found]), "halfway") for name in ("beyond k", "neutral gain")
+            number(interval([record[name] for record in found]), "halfway") for name in ("beyond k", "longer gain")
         ]
         neutral = interval([sum(record["labels"].get(label, 0) for label in NEUTRAL) for record in found])
         settled = []
@@ -228,7 +228,7 @@ def health_table(results: Results) -> str:
         rows.append([task, *aucs, shares[0], number(neutral, "accuracy"), shares[1], *settled])
     head = [
         *("task", "J, right or wrong: paper's form", "recipe", "more than k starts", "neutral segments"),
-        *("accuracy with more of them", "J after 0, 1, … right steps: paper's form", "recipe"),
+        *("accuracy of longer thoughts", "J after 0, 1, … right steps: paper's form", "recipe"),
     ]
     return table(head, rows)
 

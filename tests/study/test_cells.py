@@ -270,7 +270,7 @@ def test_the_chain_answer_is_settled_piece_by_piece(chain_health):
 
 def test_overthinking_is_about_neutral_on_chain(chain_health):
     found, *_ = chain_health
-    assert abs(found["neutral gain"]) < 0.15
+    assert abs(found["longer gain"]) < 0.15
 
 
 @pytest.mark.slow
