@@ -64,14 +64,18 @@ def evaluation_seed(seed: int) -> int:
     return 10_000 + seed
 
 
-def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
+def run_cell(cell: Cell, steps: int = STEPS, task: Task | None = None, device: str = "cpu") -> dict[str, Any]:
     """Train and measure. The algorithms "start" and those of `AT_START` train nothing: they measure the start.
+
+    Args:
+        task: in place of the one that the cell names, whose settings are used.
+        device: "cpu", or that of the accelerator.
 
     Returns: `curve`, for each step the figures of the rollouts it trained on, which are problems never seen before;
     `evaluations`, by step; `seconds`.
     """
     started = time.monotonic()
-    task = TASKS[cell.task]
+    task = task or TASKS[cell.task]
     start, tokenizer = load(task)
     if cell.algorithm == "start":
         evaluations = {"0": evaluate(start, tokenizer, task, evaluation_seed(cell.seed), forms=FORMS)}
@@ -89,7 +93,7 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
             _make_reward(tokenizer),
             {
                 "output_dir": folder,
-                "use_cpu": True,
+                "use_cpu": device == "cpu",
                 "bf16": False,
                 "gradient_checkpointing": False,
                 "seed": cell.seed,
@@ -110,7 +114,8 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
             train_dataset=rows,
             processing_class=tokenizer,
         )
-        sampler.use_in(trainer.model)
+        if device == "cpu":
+            sampler.use_in(trainer.model)
         trainer.remove_callback(PrinterCallback)
         is_followed = cell.algorithm == "grpo" and cell.arm in FOLLOWED
         forms = FORMS if is_followed else FORMS[1:]

@@ -15,6 +15,7 @@ without them. `label_segments` says for each segment, whoever wrote it, what it 
 import hashlib
 import random
 import re
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,13 +25,15 @@ from repro_trl.demo.task import FILLERS, RECHECKS, RESTART
 
 DELIMITER = "\n\n"
 THINK_END = "</think>"
-LETTERS = "ABCDE"
+LETTERS = string.ascii_uppercase
+LENGTH = 5
+"""Changes of a problem; `large.py` takes more."""
 
 Label = Literal["step", "wrong", "carried", "fix", "recheck", "filler", "restart"]
 USEFUL: frozenset[Label] = frozenset({"step", "fix"})
 """What brings the thought nearer to the answer: a digit settled, and a wrong one mended."""
 
-_CLAIM = re.compile(rf"([{LETTERS}]): (\d)([+-]\d) = (\d)")
+_CLAIM = re.compile(r"([A-Z]): (\d)([+-]\d) = (\d)")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Problem:
     @property
     def text(self) -> str:
         """The user's message."""
-        changes = " ; ".join(f"{letter}: {change}" for letter, change in zip(LETTERS, self.changes, strict=True))
+        changes = " ; ".join(f"{letter}: {change}" for letter, change in zip(LETTERS, self.changes, strict=False))
         return f"Find the digits. {self.start} ; {changes}"
 
     @property
@@ -92,13 +95,13 @@ class TraceStyle:
     the thought first, half write the boxed answer in its middle."""
 
 
-def problems(seed: int, held_out: bool) -> Iterator[Problem]:
+def problems(seed: int, held_out: bool, length: int = LENGTH) -> Iterator[Problem]:
     """Endless problems from the training or the held-out part, which share none. The first total is never 0, so
     that the answer read as a number has as many digits as there are letters.
     """
     rng = random.Random(seed)
     while True:
-        totals = [rng.randrange(10), rng.randint(1, 9), *(rng.randrange(10) for _ in LETTERS[1:])]
+        totals = [rng.randrange(10), rng.randint(1, 9), *(rng.randrange(10) for _ in range(length - 1))]
         problem = Problem(totals[0], tuple(f"{after - before:+d}" for before, after in pairwise(totals)))
         if problem.is_held_out == held_out:
             yield problem
@@ -113,7 +116,7 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
     """
     clean = rng.random() < style.clean
     segments: list[str] = []
-    totals = [problem.start, *(-1 for _ in LETTERS)]
+    totals = [problem.start, *(-1 for _ in problem.changes)]
 
     def expected(index: int) -> int:
         return (totals[index] + int(problem.changes[index])) % 10
@@ -138,7 +141,7 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
             segments.append(f"{rng.choice(FILLERS)}{DELIMITER}")
 
     restarted = clean
-    for index in range(len(LETTERS)):
+    for index in range(len(problem.changes)):
         work_on(index)
         if not restarted and rng.random() < style.restart:
             restarted = True
@@ -147,13 +150,13 @@ def make_trace(problem: Problem, rng: random.Random, style: TraceStyle) -> tuple
                 state(earlier, "", style.check_slip)
 
     think_end = THINK_END
-    digits = {index: totals[index + 1] for index in range(len(LETTERS))}
+    digits = {index: totals[index + 1] for index in range(len(problem.changes))}
     if rng.random() < style.early:
         segments = segments[: rng.randrange(len(segments))]
         think_end = rng.choice(("", THINK_END))
         claims = _CLAIM.findall("".join(segments))
         digits = {LETTERS.index(letter): int(total) for letter, _, _, total in claims}
-    answer = "".join(str(digits.get(index, rng.randrange(10))) for index in range(len(LETTERS)))
+    answer = "".join(str(digits.get(index, rng.randrange(10))) for index in range(len(problem.changes)))
     return segments, f"{think_end}\\boxed{{{answer}}}"
 
 
@@ -167,7 +170,7 @@ def label_segments(problem: Problem, segments: list[str]) -> list[Label]:
     labels: list[Label] = []
     claims: dict[int, int] = {}
     for segment in segments:
-        found = _CLAIM.findall(segment)
+        found = [claim for claim in _CLAIM.findall(segment) if LETTERS.index(claim[0]) < len(problem.changes)]
         if not found:
             labels.append("restart" if RESTART in segment else "filler")
             continue

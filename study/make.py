@@ -106,17 +106,19 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """An untrained Qwen3 of about 0.2 million parameters."""
+def make_model(
+    tokenizer: PreTrainedTokenizerFast, hidden_size: int = 64, num_layers: int = 3, max_length: int = 512
+) -> Qwen3ForCausalLM:
+    """An untrained Qwen3, by default of about 0.2 million parameters."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=hidden_size // 16,
+        num_key_value_heads=hidden_size // 16,
         head_dim=16,
-        max_position_embeddings=512,
+        max_position_embeddings=max_length,
         rope_parameters={"rope_type": "default", "rope_theta": 100.0},  # texts are short: copying is learned sooner
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -164,7 +166,8 @@ def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, warm_up: 
     model.train()
     started = time.monotonic()
     for step, style in enumerate(styles, start=1):
-        loss = model(**warm_up_batch(tokenizer, warm_up, rng, BATCH_SIZE, style)).loss
+        batch = warm_up_batch(tokenizer, warm_up, rng, BATCH_SIZE, style)
+        loss = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -144,9 +144,10 @@ def objective(
             closing = encode_answer(tokenizer, text, prefix_after_marker(prefix, THINK_END))
         rows.append(ScoringRow(index=index, starts=starts, end=end, answer=answer, last_answer=closing))
     num_boundaries = min(top_k, max(map(len, sample.starts))) + 2
+    batch = {name: tensor.to(model.device) for name, tensor in sample.batch.items()}
     with torch.no_grad():
-        boundaries, mask, values, _ = score_rows(model, sample.batch, rows, top_k, num_boundaries)
-    return boundaries, mask, values
+        boundaries, mask, values, _ = score_rows(model, batch, rows, top_k, num_boundaries)
+    return boundaries.cpu(), mask.cpu(), values.cpu()
 
 
 def score_as(

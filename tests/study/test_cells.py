@@ -1,6 +1,8 @@
 """The study's arms, measurements and cells."""
 
+import random
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from repro_trl.method.advantage import normalize_rewards, reward_to_go
 from repro_trl.method.process_reward import process_rewards
-from study import arms, health, instruments, measure, sampler, signals
+from study import arms, chain, health, instruments, large, measure, records, sampler, signals
 from study.cell import Cell, run_cell
 from study.tasks import TASKS
 
@@ -293,3 +295,27 @@ def test_arms_of_a_seed_share_start_and_problems():
     shared = ("accuracy", "thinking_tokens", "backtracks")
     assert [curves[0][name] for name in shared] == [curves[1][name] for name in shared]
     assert "objective_gain" in curves[1] and "objective_gain" not in curves[0]
+
+
+@pytest.mark.slow
+def test_the_larger_study_runs_and_goes_on(tmp_path, capsys):
+    small = ["--num_changes", "6", "--hidden_size", "32", "--num_layers", "1", "--warm_up_steps", "6", "--steps", "1"]
+    options = ["--device", "cpu", "--output", str(tmp_path), *small]
+    large.main([*options, "--arms", "plain", "--seeds", "0"])
+    policy = (tmp_path / "policy" / "model.safetensors").read_bytes()
+    large.main([*options, "--arms", "plain", "recipe", "--seeds", "0"])
+    assert (tmp_path / "policy" / "model.safetensors").read_bytes() == policy
+    found = records.read(tmp_path / "cells.jsonl")
+    assert [record["arm"] for record in found] == ["plain", "recipe"]
+    assert all(record["device"] == "cpu" and len(record["curve"]) == 1 for record in found)
+    assert capsys.readouterr().out.count("chain/grpo/plain/0") == 1
+
+
+def test_thoughts_of_the_larger_study_are_long():
+    rng, task = random.Random(0), large.large_task(Path("policy"), 24)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    problems = task.sample_problems(200, 0, held_out=False)
+    traces = ["".join(chain.make_trace(problem, rng, large.STYLE)[0]) for problem in problems]
+    lengths = [len(ids) for ids in tokenizer(traces)["input_ids"]]
+    assert sum(lengths) / len(lengths) > 450 and max(lengths) < task.max_completion_length
+    assert sum(chain.make_trace(p, rng, large.STYLE)[1].endswith(f"{{{p.answer}}}") for p in problems) > 70

@@ -109,7 +109,7 @@ def test_a_guess_goes_on_from_where_the_thought_broke_off():
 
 def test_chain_problems_have_an_answer_of_one_length():
     for problem, _ in zip(chain.problems(0, False), range(200), strict=False):
-        assert len(problem.answer) == len(chain.LETTERS) == len(str(int(problem.answer)))
+        assert len(problem.answer) == chain.LENGTH == len(str(int(problem.answer)))
     assert chain.Problem(3, ("+4", "-5", "+6", "+1", "-7")).answer == "72892"
 
 
@@ -117,7 +117,7 @@ def test_a_faultless_chain_trace_holds_one_right_step_a_letter():
     rng, style = random.Random(0), chain.TraceStyle(clean=1, clean_slip=0, early=0)
     for problem, _ in zip(chain.problems(0, False), range(100), strict=False):
         segments, ending = chain.make_trace(problem, rng, style)
-        assert chain.label_segments(problem, segments) == ["step"] * len(chain.LETTERS)
+        assert chain.label_segments(problem, segments) == ["step"] * chain.LENGTH
         assert ending == f"</think>\\boxed{{{problem.answer}}}"
 
 
@@ -162,6 +162,7 @@ def test_labels_of_an_eventful_chain():
         "D: 8-1 = 7\n\n": "wrong",  # another change than the problem's
         "D: 8+1 = 9\n\n": "fix",
         "E: 9-7 = 2\n\n": "step",
+        "F: 2+1 = 3\n\n": "filler",  # there is no F
     }
     assert chain.label_segments(problem, list(thought)) == list(thought.values())
     assert chain.label_segments(problem, []) == []
