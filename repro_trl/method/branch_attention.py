@@ -129,7 +129,8 @@ class _ReadOnlyLayer(DynamicLayer):
     def __init__(self, layer: DynamicLayer, length: int) -> None:
         super().__init__()
         self.keys, self.values = layer.keys[..., :length, :], layer.values[..., :length, :]
-        self.dtype, self.device = layer.dtype, layer.device
+        # Not from the layer: transformers 5.24 keeps no dtype there.
+        self.dtype, self.device = self.keys.dtype, self.keys.device
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:

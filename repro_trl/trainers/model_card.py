@@ -52,7 +52,7 @@ class ReproModelCard:
         """
         Write `README.md` into the output folder: TRL's card, and RePro's method, settings, metrics and picture.
 
-        The picture needs matplotlib (the extra `plots`). It shows curves only: no prompt and no completion reaches the
+        The picture shows curves only: no prompt and no completion reaches the
         card. Arguments are those of TRL.
         """
         super().create_model_card(*args, **kwargs)
@@ -79,12 +79,9 @@ class ReproModelCard:
         card.save(path)
 
     def _draw(self) -> bool:
-        """Draw the picture beside the card, if there is anything to draw and something to draw it with."""
+        """Draw the picture beside the card, if there is anything to draw."""
         scored = self._newest_scored
         if scored is None or not scored.scored.any():
-            return False
-        if importlib.util.find_spec("matplotlib") is None:
-            logger.warning_once("The model card has no picture: pip install 'repro-trl[plots]' for one.")
             return False
         _draw_objective(os.path.join(self.args.output_dir, PICTURE), scored)
         return True
