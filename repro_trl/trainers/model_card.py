@@ -1,6 +1,5 @@
 """The model card of a RePro run: TRL's, with RePro's method, settings and metrics, and a picture of J."""
 
-import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
