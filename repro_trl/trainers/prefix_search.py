@@ -72,6 +72,10 @@ class PrefixSearch:
         self._batches += 1
         if self.chosen is not None and self._batches % _RECHECK_EVERY:
             return
+        (has_images,) = self._scorer.agree("pixel_values" in batch)
+        if has_images:
+            self._warn_of_images()
+            return
         if self._evidence is None:
             self._evidence = FormEvidence(self._find_forms(texts))
         elif self.chosen is not None:
@@ -83,6 +87,11 @@ class PrefixSearch:
             self._choose(found)
         elif found is not None:
             self._compare(found)
+
+    def _warn_of_images(self) -> None:
+        if not self._has_warned and self._scorer.accelerator.is_main_process:
+            logger.warning("repro_answer_prefix='auto' is skipped: with images in prompts the paper's form is used.")
+        self._has_warned = True
 
     def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
         settings = self._scorer.settings
