@@ -15,6 +15,7 @@ from ..method.answer_forms import (
     own_texts,
 )
 from ..method.measure import ask_forms, scoring_mode
+from ..method.token_text import readable_text
 from ..verifier import verify_answer
 from .scorer import CompletionScorer
 
@@ -37,7 +38,8 @@ def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str)
     """
     settings, tokenizer = scorer.settings, scorer.tokenizer
     taken = list(itertools.takewhile(_Count(_COMPLETIONS), groups))
-    texts = [tokenizer.decode(ids) for _, completions, _ in taken for ids in completions]
+    think_end = settings.repro_think_end
+    texts = [readable_text(tokenizer, ids, think_end) for _, completions, _ in taken for ids in completions]
     counts = own_texts(texts, settings.repro_answer_template, settings.repro_think_end)
     evidence = FormEvidence(
         candidate_forms(
@@ -94,6 +96,6 @@ def _ask(
         ]
         with scoring_mode(scorer.model, scorer.method):
             values = ask_forms(scorer.model, batch, part, asked, scorer.temperature, scorer.method)
-        texts = [scorer.tokenizer.decode(completions[row.index]) for row in part]
+        texts = [readable_text(scorer.tokenizer, completions[row.index], think_end) for row in part]
         right = [verify_answer(text, answers[row.index], think_end) for text, row in zip(texts, part, strict=True)]
         evidence.add(values, torch.tensor(right, dtype=torch.bool))
