@@ -18,7 +18,7 @@ logger = logging.get_logger(__name__)
 # Completions that the area is taken over: the newest ones.
 _WINDOW = 1024
 # Completions of each kind before it is believed, and the area below which process rewards are called noise.
-_BELIEVED, _NOISE = 24, 0.7
+_BELIEVED, _NOISE = 24, 0.65
 
 
 def written_texts(

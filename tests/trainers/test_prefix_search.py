@@ -143,7 +143,7 @@ def test_noise_is_said_once(caplog):
     with caplog.at_level(logging.WARNING, logger="repro_trl.trainers.health"):
         for _ in range(4):
             auc = health.update(scored(torch.randn(32, generator=generator).tolist()), [True, False] * 16)
-    assert 0.3 < auc < 0.7
+    assert 0.35 < auc < 0.65
     assert caplog.text.count("J hardly tells right completions from wrong ones") == 1
     other = ObjectiveHealth(scorer_of(MODEL_DIR, prefix=""))
     other.restore(health.state())
