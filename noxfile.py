@@ -44,7 +44,8 @@ def tests(session: nox.Session, end: str) -> None:
 def contract(session: nox.Session, end: str) -> None:
     """What the trainers rely on in TRL and transformers, and every feature of TRL's trainer with RePro on top."""
     install(session, end, "test")
-    files = ("tests/trainers/test_trl_contract.py", "tests/trainers/test_features.py")
+    names = ("trl_contract", "features", "tools", "peft", "method_choice")
+    files = [f"tests/trainers/test_{name}.py" for name in names]
     session.run("pytest", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 

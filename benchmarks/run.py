@@ -5,7 +5,7 @@ How much RePro costs, measured: scoring by each method, training steps, memory, 
     python benchmarks/run.py --parts scoring step --repeats 5
     python benchmarks/run.py --check benchmarks/results/cpu.json   # and say which ratios moved
 
-Needs the extra `plots`. Results go to benchmarks/results/<device>.json; docs/speed.md shows those of a CPU. Ratios
+Results go to benchmarks/results/<device>.json; docs/speed.md shows those of a CPU. Ratios
 within one run are what counts; seconds hang on the machine.
 """
 

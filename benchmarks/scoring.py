@@ -26,7 +26,8 @@ class Case:
 
     def __str__(self) -> str:
         vocabulary = self.vocabulary or MODELS[self.model][2]
-        return f"{self.model}, V {vocabulary}, {self.rows} × {self.length}, k {self.k}"
+        k = "all" if self.k == ALL else self.k
+        return f"{self.model}, V {vocabulary}, {self.rows} × {self.length}, k {k}"
 
 
 CASES = [
@@ -40,10 +41,12 @@ LONG_CASES = [
     Case("small", 2, 4096, 30),
     Case("small", 2, 8192, 10),
 ]
+ALL = 10**6
 # What grows, and the cases that are run in turn and compared with the first of them.
 GROWTH = {
     "k": [Case("small", 1, 4096, k) for k in (10, 30, 0)],
     "length": [Case("small", 1, length, 10) for length in (1024, 2048, 4096, 8192)],
+    "all starts": [Case("small", 1, 8192, k) for k in (10, ALL)],
     "completions": [Case("small", rows, 1024, 10) for rows in (1, 2, 4, 8)],
 }
 
@@ -59,7 +62,7 @@ class _Scoring:
                 row.starts = []
         self.num_boundaries = min(case.k, len(self.rows[0].starts)) + 2
         self.top_k = max(case.k, 1)
-        self.boundaries = self.score("shared")[0]
+        self.boundaries = self.score("shared").boundaries
 
     def score(self, method: str) -> Objectives:
         return score_rows(self.model, self.batch, self.rows, self.top_k, self.num_boundaries, 1.0, method)

@@ -27,7 +27,20 @@ _WHOLE_FORMULA = re.compile(r"(\$\$?)((?:[^$\\]|\\.)+)\1", re.DOTALL)
 _BOLD = re.compile(r"(\*\*|__)((?:(?!\1).)+)\1", re.DOTALL)
 _STOP = re.compile(r"(?<![.\\])(?<!\.[A-Za-z])[.。]$")  # not the dots of "…", "p.m."
 _FULL_WIDTH = str.maketrans({chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)})
-_NO_ANSWER = {"nan", "none", "null", "n/a", "#n/a", "n.a.", "<na>", "notfound", "not found", "not_found", "no answer"}
+_NO_ANSWER = {
+    "nan",
+    "none",
+    "null",
+    "n/a",
+    "#n/a",
+    "n.a.",
+    "<na>",
+    "notfound",
+    "not found",
+    "not_found",
+    "no answer",
+    "proof",
+}
 _QUOTED = r"""(["'])((?:\\.|(?!\{})[^\\])*)\{}"""
 _LIST = re.compile(
     rf"\[\s*{_QUOTED.format(1, 1)}(?:\s*,\s*{_QUOTED.format(3, 3)})*\s*\]|\[\s*(-?\d+(?:\.\d+)?)\s*\]", re.DOTALL
@@ -68,7 +81,7 @@ def extract_answer(solution: object) -> str | None:
     r"""
     The bare answer in a ground-truth value, as text. The first rule that applies decides:
 
-    1. `None`, NaN, an infinity or blank text: no answer. So are "nan", "None", "null", "N/A" and "notfound".
+    1. `None`, NaN, an infinity or blank text: no answer. So are "nan", "None", "null", "N/A", "notfound" and "proof".
     2. A number, Python's, NumPy's, PyTorch's or a `Decimal`: its decimal digits (27.0 → "27", 0.5 → "0.5").
     3. A list: its entries by these rules, with commas between them; empty, it is no answer.
     4. Text with `\boxed{…}`, `\fbox{…}` or `\framebox{…}`: the content of the last one that is closed and not empty.
@@ -94,7 +107,7 @@ def extract_answer(solution: object) -> str | None:
         import numpy
 
         array = numpy.asarray(solution)
-        solution = str(array[()]) if array.ndim == 0 and array.dtype.kind == "f" else array.tolist()
+        solution = Decimal(str(array[()])) if array.ndim == 0 and array.dtype.kind == "f" else array.tolist()
     if solution is None:
         return None
     if isinstance(solution, str):
@@ -118,9 +131,11 @@ class _Array(Protocol):
 
 
 def _digits(value: numbers.Real | Decimal) -> str | None:
+    if isinstance(value, numbers.Integral):
+        return str(Decimal(int(value)))  # which has no limit on digits, unlike `str(value)`
     if not math.isfinite(value):
         return None
-    if isinstance(value, numbers.Rational) and not isinstance(value, numbers.Integral):
+    if isinstance(value, numbers.Rational):
         return str(value)
     # Through Decimal, for repr writes small and large numbers as 1e-07 and 1e+22.
     return str(int(value)) if value == int(value) else format(Decimal(str(value)), "f")

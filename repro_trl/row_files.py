@@ -5,21 +5,39 @@ A ground truth such as 12345678901234567890123 or 1.50 is text with a meaning, w
 in JSON come as `int` and as `Decimal` with all digits, and every cell of a CSV file as text.
 """
 
+import bz2
 import csv
 import gzip
 import io
 import json
+import lzma
 import math
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-"""Formats, by the end of a file's name in any case; those of text also with `.gz` behind."""
+if TYPE_CHECKING:
+    import pyarrow
 
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+"""Formats, by the end of a file's name in any case."""
+COMPRESSIONS = (".gz", ".bz2", ".xz")
+"""What may stand behind the end that names a format of text."""
+
+_BINARY = (".parquet", ".arrow")
+_BY_LINE = (".jsonl", ".ndjson", ".csv", ".tsv")
+# What `save_to_disk` of `datasets` leaves beside the rows.
+_SAVED = {"dataset_info.json", "state.json"}
+# How compressed files begin.
+_MAGIC: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    rb"\x1f\x8b": gzip.open,
+    rb"BZh[1-9]1AY&SY": bz2.open,
+    rb"\xfd7zXZ\x00": lzma.open,
+}
 _MAX_CELL = 1 << 30  # characters
 
 
@@ -34,7 +52,7 @@ class Row:
 
     Attributes:
         path: of its file.
-        number: of its line (jsonl, csv) or of the row (json, parquet), from 1.
+        number: of its line (jsonl, csv and the like) or of the row (other formats), from 1.
         record: by column.
     """
 
@@ -45,17 +63,17 @@ class Row:
     @property
     def place(self) -> str:
         """File and number, for messages."""
-        return f"{self.path}, {'line' if _format(self.path) in ('.jsonl', '.csv') else 'row'} {self.number}"
+        return f"{self.path}, {'line' if format_of(self.path) in _BY_LINE else 'row'} {self.number}"
 
 
 def is_row_file(path: Path) -> bool:
     """Whether the name is that of a format which is read here."""
-    return _format(path) is not None
+    return format_of(path) is not None
 
 
 def stem(path: Path) -> str:
     """The file's name without the ends that name its format."""
-    suffix = _format(path)
+    suffix = format_of(path)
     return path.name if suffix is None else path.name[: path.name.lower().rindex(suffix)]
 
 
@@ -68,7 +86,7 @@ def row_files(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file() and is_row_file(file))
+        files = sorted(file for file in path.iterdir() if _is_among_rows(file))
         if not files:
             raise RowFileError(f"{path}: the folder holds no file of rows ({_known()}).")
         return files
@@ -85,8 +103,8 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 
     - JSON: integers are `int`, of any length; other numbers `Decimal`, with all digits, or `float` for NaN and
       infinities. Blank lines of a jsonl file are left out.
-    - CSV: the first line names the columns; every cell is text, and an empty one `None`.
-    - Parquet: what the columns hold; columns of decimals as `Decimal`.
+    - CSV and TSV: the first line names the columns; every cell is text, and an empty one `None`.
+    - Parquet and Arrow: what the columns hold; columns of decimals as `Decimal`.
 
     Raises:
         RowFileError: a file is missing, empty or damaged, when it is reached.
@@ -130,7 +148,7 @@ def as_text(value: Any) -> str | None:
 
 
 def plain_numbers(value: Any) -> Any:
-    """The value with `Decimal` as `int` or `float`, in lists and objects too, for what wants JSON's usual numbers."""
+    """The value with `Decimal` as `float`, in lists and objects too, for what wants Python's usual numbers."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, list):
@@ -140,24 +158,66 @@ def plain_numbers(value: Any) -> Any:
     return value
 
 
-def _format(path: Path) -> str | None:
+def parse_json(text: str, place: str) -> Any:
+    """
+    What a text holds as JSON, its numbers with all digits (see `read_rows`).
+
+    Raises:
+        RowFileError: it is not JSON; the message begins with the place.
+    """
+    try:
+        return json.loads(text, parse_int=_whole_number, parse_float=Decimal)
+    except RecursionError as error:
+        raise RowFileError(f"{place}: it is nested too deeply.") from error
+    except json.JSONDecodeError as error:
+        raise RowFileError(f"{place}: it is not JSON: {error.msg} at character {error.pos + 1}.") from error
+
+
+def _whole_number(digits: str) -> int:
+    # Python limits the digits of `int(text)`; Decimal has no such limit.
+    return int(digits) if len(digits) <= 4000 else int(Decimal(digits))
+
+
+def json_text(value: Any) -> str:
+    """
+    A value as JSON, its numbers with all the digits that `parse_json` reads.
+
+    Raises:
+        TypeError: JSON has no form for it.
+        RecursionError: it is nested too deeply.
+    """
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)}: {json_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(json_text, value)) + "]"
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        return str(Decimal(value))  # see `as_text`
+    return json.dumps(value)
+
+
+def format_of(path: Path) -> str | None:
+    """Which of `SUFFIXES` a file's name ends in, with or without a compression; `None` for none."""
     name = path.name.lower()
-    plain = name.removesuffix(".gz")
+    plain = next((name.removesuffix(ending) for ending in COMPRESSIONS if name.endswith(ending)), name)
     suffix = next((suffix for suffix in SUFFIXES if plain.endswith(suffix)), None)
-    return None if suffix == ".parquet" and plain != name else suffix
+    return None if suffix in _BINARY and plain != name else suffix
+
+
+def _is_among_rows(file: Path) -> bool:
+    return file.is_file() and is_row_file(file) and file.name not in _SAVED
 
 
 def _known() -> str:
-    return f"{', '.join(SUFFIXES)}; with .gz behind too, but for parquet"
+    text = [suffix for suffix in SUFFIXES if suffix not in _BINARY]
+    return f"{', '.join(text)}, also with {' or '.join(COMPRESSIONS)} behind, {' or '.join(_BINARY)}"
 
 
 def _scan_file(path: Path) -> Iterator[Row | RowFileError]:
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
     count = 0
     try:
         if path.stat().st_size == 0:
             raise RowFileError(f"{path} is empty.")
-        for number, record in readers[_format(path)](path):
+        for number, record in _READERS[format_of(path)](path):
             count += 1
             yield record if isinstance(record, RowFileError) else Row(path, number, record)
         if count == 0:
@@ -166,20 +226,21 @@ def _scan_file(path: Path) -> Iterator[Row | RowFileError]:
         yield error
     except UnicodeDecodeError as error:
         yield RowFileError(f"{path}: it is not text in UTF-8 ({error.reason} after {count} rows).")
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         yield RowFileError(f"{path}: it cannot be read, after {count} rows: {reason}.")
 
 
 def _open(path: Path) -> IO[bytes]:
-    """The file, whatever is compressed."""
+    """The file, uncompressed where it is compressed, whatever its name says."""
     file = path.open("rb")
     try:
-        gzipped = file.peek(2)[:2] == b"\x1f\x8b"
+        begin = file.peek(10)
     except OSError:
         file.close()
         raise
-    return gzip.open(file) if gzipped else file
+    opener = next((opener for magic, opener in _MAGIC.items() if re.match(magic, begin)), None)
+    return file if opener is None else opener(file)
 
 
 def _text(path: Path, newline: str | None = None) -> IO[str]:
@@ -193,7 +254,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError
             if line.strip():
                 place = f"{path}, line {number}"
                 try:
-                    yield number, _record(_parse(line.decode("utf-8-sig"), place), place)
+                    yield number, _record(parse_json(line.decode("utf-8-sig"), place), place)
                 except UnicodeDecodeError as error:
                     yield number, RowFileError(f"{place}: it is not text in UTF-8 (byte {error.start + 1}).")
                 except RowFileError as error:
@@ -204,7 +265,7 @@ def _read_json(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]
     with _text(path) as file:
         text = file.read()
     try:
-        rows = _parse(text, str(path))
+        rows = parse_json(text, str(path))
     except RowFileError:
         # Files with one object a line are called .json as well.
         if "\n{" not in text.strip():
@@ -230,20 +291,6 @@ def _read_json(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]
             yield number, error
 
 
-def _parse(text: str, place: str) -> Any:
-    try:
-        return json.loads(text, parse_int=_whole_number, parse_float=Decimal)
-    except RecursionError as error:
-        raise RowFileError(f"{place}: it is nested too deeply.") from error
-    except json.JSONDecodeError as error:
-        raise RowFileError(f"{place}: it is not JSON: {error.msg} at character {error.pos + 1}.") from error
-
-
-def _whole_number(digits: str) -> int:
-    # Python limits the digits of `int(text)`; Decimal has no such limit.
-    return int(digits) if len(digits) <= 4000 else int(Decimal(digits))
-
-
 def _record(row: Any, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise RowFileError(f"{place}: a row must be an object with columns, this is {_kind(row)}.")
@@ -255,10 +302,10 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number")
 
 
-def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]]:
+def _read_csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any] | RowFileError]]:
     with _text(path, newline="") as file:
         csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))  # 128 KiB by default
-        reader = csv.reader(file, strict=True)
+        reader = csv.reader(file, strict=True, delimiter=delimiter)
         try:
             columns = next(reader, [])
             if len(set(columns)) < len(columns):
@@ -271,20 +318,55 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]]
                     yield line, {name: cell or None for name, cell in zip(columns, cells, strict=True)}
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise RowFileError(f"{path}, line {reader.line_num}: it is not CSV: {error}.") from error
+            kind = format_of(path).removeprefix(".").upper()
+            raise RowFileError(f"{path}, line {reader.line_num}: it is not {kind}: {error}.") from error
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]]:
+    return _read_csv(path, delimiter="\t")
+
+
+def _read_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow
-    import pyarrow.parquet
 
+    batches = _parquet_batches(path) if format_of(path) == ".parquet" else _arrow_batches(path)
     number = 0
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
+        for batch in batches:
+            for record in batch.to_pylist():
+                number += 1
+                yield number, record
     except (pyarrow.ArrowException, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise RowFileError(f"{path}: it cannot be read as parquet, after {number} rows: {reason}.") from error
+        kind = format_of(path).removeprefix(".")
+        raise RowFileError(f"{path}: it cannot be read as {kind}, after {number} rows: {reason}.") from error
+
+
+def _parquet_batches(path: Path) -> Iterator["pyarrow.RecordBatch"]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        yield from file.iter_batches()
+
+
+def _arrow_batches(path: Path) -> Iterator["pyarrow.RecordBatch"]:
+    """Of both of Arrow's formats; `datasets` writes the one for streams."""
+    import pyarrow.ipc
+
+    with path.open("rb") as file:
+        if not file.peek(6).startswith(b"ARROW1"):
+            yield from pyarrow.ipc.open_stream(file)
+            return
+        reader = pyarrow.ipc.open_file(file)
+        yield from map(reader.get_batch, range(reader.num_record_batches))
+
+
+_READERS: dict[str, Callable[[Path], Iterator[tuple[int, dict[str, Any] | RowFileError]]]] = {
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_table,
+    ".arrow": _read_table,
+}

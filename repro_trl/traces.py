@@ -22,7 +22,7 @@ from .answers import given_answer
 from .config import ReproConfigMixin
 from .method.score import ScoredRollouts
 from .method.segments import find_segment_starts
-from .method.token_text import read_tokens
+from .method.token_text import read_tokens, readable_text
 from .thinking import count_backtracks, split_thought
 from .verifier import verify_answer
 
@@ -187,7 +187,7 @@ def make_trace(
         **more: `group`, `prompt`, and any of `truncated`, `total_advantages`, `rewards`, `step`.
     """
     tokens = token_texts(tokenizer, completion_ids)
-    completion = "".join(tokens)
+    completion = readable_text(tokenizer, completion_ids, settings.repro_think_end)
     _, thinking_tokens = find_segment_starts(
         tokenizer, completion_ids, settings.repro_delimiter, settings.repro_think_end
     )

@@ -1,14 +1,8 @@
-"""The arms of the study: algorithms, settings of RePro, and the controls that separate credit from price.
-
-A control changes one thing in RePro's own trainer, so that everything else (boundaries, normalisation, weight, loss)
-stays the same.
-"""
+"""The arms of the study: algorithms, settings of RePro, controls and rivals."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 
@@ -24,18 +18,37 @@ from repro_trl import (
     ReproReinforcePlusPlusConfig,
     ReproReinforcePlusPlusTrainer,
 )
-from repro_trl.method.advantage import segment_credit
+
+from .signals import (
+    ConstantRewards,
+    DiscountedRewardToGo,
+    MinimumToGo,
+    ObjectiveDifferences,
+    PotentialShaping,
+    ProbabilityChanges,
+    PropagatedChanges,
+    RankedRewards,
+    ShuffledRewards,
+)
 
 ALL_STARTS = 1000
 """A `repro_top_k` beyond the segments of any completion."""
 
-PAPER = {"repro_alpha": 0.1, "repro_top_k": 2}
-"""The paper's form at the size of these tasks: k below the number of segments; alpha from an earlier trial."""
+PER_TASK = {
+    "repro_top_k": {"digits": 2, "search": 2, "chain": 10},
+    "repro_answer_prefix": {"digits": "</think>\n\n", "search": "</think>\n\n", "chain": "</think>"},
+}
+"""The paper's k, below the number of segments of the starting policies; and what a policy writes between the last
+segment of its thought and its answer.
+"""
+
+PAPER = {"repro_alpha": 0.1, "repro_top_k": PER_TASK["repro_top_k"]}
+"""The paper's form at the size of these tasks; alpha from an earlier trial."""
 
 RECIPE = {
     "repro_alpha": 0.3,
     "repro_top_k": ALL_STARTS,
-    "repro_answer_prefix": "</think>\n\n",
+    "repro_answer_prefix": PER_TASK["repro_answer_prefix"],
     "repro_baseline_score": "magnitude",
     "repro_credit": "segment",
 }
@@ -61,18 +74,18 @@ ALGORITHMS = {
     "grpo": Algorithm(
         plain=(GRPOTrainer, GRPOConfig),
         repro=(ReproGRPOTrainer, ReproGRPOConfig),
-        learning_rate={"digits": 3e-4, "search": 1.5e-4},
+        learning_rate={"digits": 3e-4, "search": 1.5e-4, "chain": 3e-4},
     ),
-    "reinforce_pp": Algorithm(**_REINFORCE_PP, learning_rate={"digits": 3e-4, "search": 1.5e-4}),
+    "reinforce_pp": Algorithm(**_REINFORCE_PP, learning_rate={"digits": 3e-4, "search": 1.5e-4, "chain": 3e-4}),
     "reinforce_pp_baseline": Algorithm(
         **_REINFORCE_PP,
-        learning_rate={"digits": 3e-4, "search": 1.5e-4},
+        learning_rate={"digits": 3e-4, "search": 1.5e-4, "chain": 3e-4},
         settings={"use_group_baseline": True},
     ),
     "ppo": Algorithm(
         plain=(PPOTrainer, PPOConfig),
         repro=(ReproPPOTrainer, ReproPPOConfig),
-        learning_rate={"digits": 3e-4, "search": 3e-4},
+        learning_rate={"digits": 3e-4, "search": 3e-4, "chain": 3e-4},
         settings={"lam": 1.0, "critic_learning_rate": 1e-3, "critic_warmup_steps": 2},
     ),
 }
@@ -81,88 +94,26 @@ LEARNING_RATES = (7.5e-5, 1.5e-4, 3e-4, 6e-4)
 """What the plain algorithms were tuned over."""
 
 
-class ConstantRewards:
-    """Control (a): no J. Fixed rewards for the first, the last and the other segments, on RePro's own boundaries."""
-
-    FIRST, MIDDLE, LAST = 0.35, 0.02, 0.5
-
-    def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
-        mask = boundary_mask[:, 1:]
-        rewards = torch.full_like(objective[:, 1:], self.MIDDLE)
-        rewards[:, :1] = self.FIRST
-        return rewards.masked_fill(last_segments(mask), self.LAST).masked_fill(~mask, 0.0)
-
-
-class ShuffledRewards:
-    """Control (b): RePro's own normalised rewards, dealt out anew at random among the segments of each completion."""
-
-    def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
-        return super().token_advantages(shuffle(normalized, segment_mask), segment_mask, ends, length)
-
-
-class ObjectiveDifferences:
-    """Reward r_j = J_j − J_{j−1}, in nats per token: no tanh, no stability score, and equal gains count the same
-    wherever they are made. On a segment's own tokens it is the temporal difference of J as a value function.
-    """
-
-    def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
-        return objective.diff(dim=1).masked_fill(~boundary_mask[:, 1:], 0.0)
-
-
-class PotentialShaping:
-    """Potential-based shaping with J as the potential, 0 at the end of the thought: r_j = J_j − J_{j−1}, and the last
-    −J_{T−1}. Summed to the end, a segment's credit is −J at its start, which its own tokens cannot change: what is
-    best under the outcome stays best. What remains of J is a baseline that differs from segment to segment; its mean
-    over the batch is taken off.
-    """
-
-    def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
-        mask = boundary_mask[:, 1:]
-        return (objective[:, 1:].masked_fill(last_segments(mask), 0.0) - objective[:, :-1]).masked_fill(~mask, 0.0)
-
-    def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
-        rewards = normalized.masked_fill(~segment_mask, 0.0)
-        credit = rewards.flip(1).cumsum(1).flip(1)
-        credit = credit - credit[segment_mask].mean().nan_to_num()
-        return segment_credit(credit, segment_mask, ends, length)
-
-
-class DiscountedRewardToGo:
-    """Between "to_go" and "segment": credit_j = r̂_j + γ credit_{j+1}, discounted per segment."""
-
-    GAMMA = 0.5
-
-    def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
-        credit = normalized.masked_fill(~segment_mask, 0.0).clone()
-        for index in range(credit.shape[1] - 2, -1, -1):
-            credit[:, index] += self.GAMMA * credit[:, index + 1]
-        return segment_credit(credit, segment_mask, ends, length)
-
-
-def last_segments(mask: Tensor) -> Tensor:
-    """(B, S) bool: the last unmasked, left-aligned column of each row."""
-    return mask & (mask.long().cumsum(dim=1) == mask.sum(dim=1, keepdim=True))
-
-
-def shuffle(rewards: Tensor, mask: Tensor) -> Tensor:
-    """(B, S) `rewards` permuted at random within the unmasked, left-aligned columns of each row."""
-    keys = torch.rand(rewards.shape, device=rewards.device).masked_fill(~mask, 2.0)  # masked columns stay last
-    return rewards.gather(1, keys.argsort(dim=1))
-
-
 @dataclass(frozen=True)
 class Arm:
     """One treatment.
 
     Attributes:
-        settings: RePro's settings; `None`: the plain algorithm.
-        control: class put before the trainer.
+        settings: RePro's settings, each one value or one for each task; `None`: the plain algorithm.
+        mixins: classes put before the trainer, the first first.
         length_penalty: weight of TRL's soft overlong punishment beside the accuracy reward, per task.
+        tasks: those on which it differs from all other arms.
     """
 
     settings: dict[str, Any] | None = None
-    control: type | None = None
+    mixins: tuple[type, ...] = ()
     length_penalty: dict[str, float] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ("digits", "search", "chain")
+
+    def settings_for(self, task: str) -> dict[str, Any]:
+        """RePro's settings on a task; empty for the plain algorithm."""
+        settings = self.settings or {}
+        return {name: value[task] if isinstance(value, dict) else value for name, value in settings.items()}
 
 
 ARMS = {
@@ -170,11 +121,15 @@ ARMS = {
     "repro": Arm(PAPER),
     "recipe": Arm(RECIPE),
     # controls
-    "constants": Arm(PAPER, ConstantRewards),
-    "shuffled": Arm(PAPER, ShuffledRewards),
-    "recipe constants": Arm(RECIPE, ConstantRewards),
-    "recipe shuffled": Arm(RECIPE, ShuffledRewards),
-    "length": Arm(length_penalty={"digits": 0.1, "search": 0.1}),
+    "constants": Arm(PAPER, (ConstantRewards,)),
+    "shuffled": Arm(PAPER, (ShuffledRewards,)),
+    "recipe constants": Arm(RECIPE, (ConstantRewards,)),
+    "recipe shuffled": Arm(RECIPE, (ShuffledRewards,)),
+    "length": Arm(length_penalty={"digits": 0.1, "search": 0.1, "chain": 0.1}),
+    # rivals: their signals, with everything else as in the recipe
+    "vps": Arm(RECIPE, (ProbabilityChanges,)),
+    "vps shuffled": Arm(RECIPE, (ShuffledRewards, ProbabilityChanges)),
+    "vsrm": Arm(RECIPE, (PropagatedChanges,)),
     # one change each from the paper's form
     "alpha 0.05": Arm(PAPER | {"repro_alpha": 0.05}),
     "alpha 0.3": Arm(PAPER | {"repro_alpha": 0.3}),
@@ -186,17 +141,21 @@ ARMS = {
     "ema 0.01": Arm(PAPER | {"repro_ema_weight": 0.01}),
     "scale batch": Arm(PAPER | {"repro_scale": "batch"}),
     "scale none": Arm(PAPER | {"repro_scale": "none"}),
-    "prefix": Arm(PAPER | {"repro_answer_prefix": RECIPE["repro_answer_prefix"]}),
+    "prefix": Arm(PAPER | {"repro_answer_prefix": PER_TASK["repro_answer_prefix"]}),
     "baseline magnitude": Arm(PAPER | {"repro_baseline_score": "magnitude"}),
     "center index": Arm(PAPER | {"repro_center": "index"}),
-    "credit segment, k 2": Arm(PAPER | {"repro_credit": "segment"}),
+    "credit segment, k 2": Arm(PAPER | {"repro_credit": "segment"}, tasks=("digits", "search")),
+    "credit segment, k 10": Arm(PAPER | {"repro_credit": "segment"}, tasks=("chain",)),
     "credit segment, k all": Arm(PAPER | {"repro_credit": "segment", "repro_top_k": ALL_STARTS}),
+    "min form": Arm(PAPER, (MinimumToGo,)),
     # one change each from the recipe
     "recipe to go": Arm(RECIPE | {"repro_credit": "to_go"}),
     "recipe center index": Arm(RECIPE | {"repro_center": "index"}),
-    "recipe J differences": Arm(RECIPE, ObjectiveDifferences),
-    "recipe discounted": Arm(RECIPE, DiscountedRewardToGo),
-    "recipe potential": Arm(RECIPE | {"repro_scale": "none"}, PotentialShaping),
+    "recipe J differences": Arm(RECIPE, (ObjectiveDifferences,)),
+    "recipe discounted": Arm(RECIPE, (DiscountedRewardToGo,)),
+    "recipe min form": Arm(RECIPE, (MinimumToGo,)),
+    "recipe ranks": Arm(RECIPE, (RankedRewards,)),
+    "recipe potential": Arm(RECIPE | {"repro_scale": "none"}, (PotentialShaping,)),
 }
 
 
@@ -219,10 +178,9 @@ def make_trainer(
     """
     chosen, treatment = ALGORITHMS[algorithm], ARMS[arm]
     trainer_class, config_class = chosen.plain if treatment.settings is None else chosen.repro
-    if treatment.control is not None:
-        trainer_class = type(
-            treatment.control.__name__ + trainer_class.__name__, (treatment.control, trainer_class), {}
-        )
+    if treatment.mixins:
+        bases = (*treatment.mixins, trainer_class)
+        trainer_class = type("".join(base.__name__ for base in bases), bases, {})
     rewards, weights = [reward], [1.0]
     overrides = dict(overrides)
     penalty = overrides.pop("length_penalty", treatment.length_penalty.get(task, 0.0))
@@ -235,7 +193,7 @@ def make_trainer(
         **arguments
         | {"learning_rate": chosen.learning_rate[task], "reward_weights": weights}
         | chosen.settings
-        | (treatment.settings or {})
+        | treatment.settings_for(task)
         | overrides
     )
     return trainer_class(reward_funcs=rewards, args=config, **kwargs)

@@ -15,17 +15,19 @@ from repro_trl.thinking import count_backtracks
 
 from . import sampler
 from .arms import make_trainer
+from .health import measure_health
 from .instruments import measure_start
 from .measure import DELIMITER, THINK_END, evaluate
+from .signals import NUM_GENERATIONS
 from .tasks import TASKS, Task, dataset
 from .trace import trace_start
 
 STEPS = 16
 PROMPTS_PER_STEP = 8
-NUM_GENERATIONS = 8
 FOLLOWED = ("plain", "repro", "recipe")
 """Arms of GRPO whose rewards are measured in both forms; others in one."""
 FORMS = ("repro", "recipe")
+AT_START = {"instruments": measure_start, "trace": trace_start, "health": measure_health}
 HALFWAY = {"num_problems": 24, "num_scored": 8}
 """The evaluation after half of the steps takes the first of the problems that the last one takes."""
 
@@ -62,22 +64,26 @@ def evaluation_seed(seed: int) -> int:
     return 10_000 + seed
 
 
-def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
-    """Train and measure. The algorithms "start", "instruments" and "trace" train nothing: they measure the start.
+def run_cell(cell: Cell, steps: int = STEPS, task: Task | None = None, device: str = "cpu") -> dict[str, Any]:
+    """Train and measure. The algorithms "start" and those of `AT_START` train nothing: they measure the start.
+
+    Args:
+        task: in place of the one that the cell names, whose settings are used.
+        device: "cpu", or that of the accelerator.
 
     Returns: `curve`, for each step the figures of the rollouts it trained on, which are problems never seen before;
     `evaluations`, by step; `seconds`.
     """
     started = time.monotonic()
-    task = TASKS[cell.task]
+    task = task or TASKS[cell.task]
     start, tokenizer = load(task)
     if cell.algorithm == "start":
         evaluations = {"0": evaluate(start, tokenizer, task, evaluation_seed(cell.seed), forms=FORMS)}
         return {"curve": [], "evaluations": evaluations, "seconds": round(time.monotonic() - started, 1)}
-    if cell.algorithm in ("instruments", "trace"):
-        measure = measure_start if cell.algorithm == "instruments" else trace_start
-        found = measure(start, tokenizer, cell.task, cell.seed)
+    if cell.algorithm in AT_START:
+        found = AT_START[cell.algorithm](start, tokenizer, cell.task, cell.seed)
         return found | {"curve": [], "evaluations": {}, "seconds": round(time.monotonic() - started, 1)}
+    steps = cell.overrides.get("max_steps", steps)
     rows = dataset(task.sample_problems(steps * PROMPTS_PER_STEP, cell.seed, held_out=False))
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(
@@ -87,7 +93,7 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
             _make_reward(tokenizer),
             {
                 "output_dir": folder,
-                "use_cpu": True,
+                "use_cpu": device == "cpu",
                 "bf16": False,
                 "gradient_checkpointing": False,
                 "seed": cell.seed,
@@ -108,7 +114,8 @@ def run_cell(cell: Cell, steps: int = STEPS) -> dict[str, Any]:
             train_dataset=rows,
             processing_class=tokenizer,
         )
-        sampler.use_in(trainer.model)
+        if device == "cpu":
+            sampler.use_in(trainer.model)
         trainer.remove_callback(PrinterCallback)
         is_followed = cell.algorithm == "grpo" and cell.arm in FOLLOWED
         forms = FORMS if is_followed else FORMS[1:]

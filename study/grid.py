@@ -1,23 +1,35 @@
 """Which cells the study has, in the order in which they are run: what the conclusions need first comes first."""
 
 from .arms import ALGORITHMS, ARMS, LEARNING_RATES, PAPER
-from .cell import Cell
+from .cell import STEPS, Cell
 from .tasks import TASKS
 
 SEEDS = range(5)
 ABLATION_SEEDS = range(3)
+MORE_SEEDS = range(5, 10)
 TUNING_SEEDS = (100, 101)
 LENGTH_PENALTIES = (0.1, 0.25, 0.5)
 ALPHAS = (0.1, 0.3, 1.0)
+ALPHA_TASKS = ("digits", "search")
+"""The recipe was settled on these. Other tasks try it as it is."""
 
 HIGHER_RATES = {"digits": 6e-4, "search": 3e-4}
 
 CONTROLS = ("recipe", "shuffled", "constants", "recipe shuffled", "recipe constants", "length")
+RIVALS = ("vps", "vsrm", "vps shuffled")
+HEADLINE = ("plain", "repro", "recipe", "constants", "shuffled", "recipe shuffled", "recipe constants")
+"""Arms of GRPO with more seeds and longer runs."""
+LONGER_STEPS = 3 * STEPS
 
 
 def start() -> list[Cell]:
     """The common start, measured on the problems of each seed."""
     return [Cell(task, "start", "start", seed) for seed in SEEDS for task in TASKS]
+
+
+def health() -> list[Cell]:
+    """Whether J knows right from wrong at the start, and what the segments of each kind do to the answer."""
+    return [Cell(task, "health", "start", seed) for seed in SEEDS for task in TASKS]
 
 
 def instruments() -> list[Cell]:
@@ -42,6 +54,17 @@ def controls() -> list[Cell]:
     return [Cell(task, "grpo", arm, seed) for seed in SEEDS for arm in CONTROLS for task in TASKS]
 
 
+def rivals() -> list[Cell]:
+    """GRPO with the signals of other methods, on the same scored rollouts."""
+    return [Cell(task, "grpo", arm, seed) for seed in SEEDS for arm in RIVALS for task in TASKS]
+
+
+def recipe_elsewhere() -> list[Cell]:
+    """The recipe under the other algorithms, on the task of the paper's regime."""
+    others = [algorithm for algorithm in ALGORITHMS if algorithm != "grpo"]
+    return [Cell("chain", algorithm, "recipe", seed) for seed in SEEDS for algorithm in others]
+
+
 def rates() -> list[Cell]:
     """REINFORCE++ Baseline at rates that were best on the tuning seeds, but not by much: do they hold on others?"""
     return [
@@ -54,9 +77,28 @@ def rates() -> list[Cell]:
 
 def ablations() -> list[Cell]:
     """GRPO with one setting changed."""
-    done = {"plain", "repro", *CONTROLS}
+    done = {"plain", "repro", *CONTROLS, *RIVALS}
     return [
-        Cell(task, "grpo", arm, seed) for seed in ABLATION_SEEDS for arm in ARMS if arm not in done for task in TASKS
+        Cell(task, "grpo", arm, seed)
+        for seed in ABLATION_SEEDS
+        for arm, treatment in ARMS.items()
+        for task in TASKS
+        if arm not in done and task in treatment.tasks
+    ]
+
+
+def more_seeds() -> list[Cell]:
+    """The headline arms of GRPO, with seeds for ten in all."""
+    return [Cell(task, "grpo", arm, seed) for seed in MORE_SEEDS for arm in HEADLINE for task in TASKS]
+
+
+def longer() -> list[Cell]:
+    """The headline arms of GRPO for three times the steps, until the curves are flat."""
+    return [
+        Cell(task, "grpo", arm, seed, {"max_steps": LONGER_STEPS})
+        for seed in SEEDS
+        for arm in HEADLINE
+        for task in TASKS
     ]
 
 
@@ -64,17 +106,14 @@ def tuning() -> list[Cell]:
     """Learning rate of each plain algorithm, alpha of the recipe, weight of the length penalty (`tuning.py`), on seeds
     that nothing else uses.
     """
-    grpo = [
-        *(("recipe", {"repro_alpha": alpha}) for alpha in ALPHAS),
-        *(("length", {"length_penalty": penalty}) for penalty in LENGTH_PENALTIES),
-        ("repro", {"repro_alpha": PAPER["repro_alpha"]}),  # how long its thoughts are, for the penalty
-    ]
     tried = [(algorithm, "plain", {"learning_rate": rate}) for algorithm in ALGORITHMS for rate in LEARNING_RATES]
-    tried += [("grpo", *arm) for arm in grpo]
+    tried += [("grpo", "recipe", {"repro_alpha": alpha}) for alpha in ALPHAS]
+    tried += [("grpo", "length", {"length_penalty": penalty}) for penalty in LENGTH_PENALTIES]
+    tried += [("grpo", "repro", {"repro_alpha": PAPER["repro_alpha"]})]  # how long its thoughts are, for the penalty
     return [
         Cell(task, algorithm, arm, seed, overrides)
         for algorithm, arm, overrides in tried
-        for task in TASKS
+        for task in (ALPHA_TASKS if arm == "recipe" else TASKS)
         for seed in TUNING_SEEDS
     ]
 
@@ -82,9 +121,14 @@ def tuning() -> list[Cell]:
 PARTS = {
     "tuning": tuning,
     "start": start,
+    "health": health,
     "main": main,
     "instruments": instruments,
     "controls": controls,
+    "rivals": rivals,
+    "recipe elsewhere": recipe_elsewhere,
     "ablations": ablations,
     "rates": rates,
+    "more seeds": more_seeds,
+    "longer": longer,
 }

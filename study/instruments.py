@@ -16,15 +16,16 @@ from torch import Tensor, nn
 
 from repro_trl.method.advantage import normalize_rewards, segment_credit
 
-from .arms import ARMS, shuffle
+from .arms import ARMS
 from .measure import Sample, credit, draw, objective, segment_auc
+from .signals import shuffle
 from .tasks import TASKS
 
 ALPHA = 0.3
 """The same weight for all arms: large enough to show."""
 COMPARED = (
     *("repro", "shuffled", "constants", "prefix", "baseline magnitude", "center index", "k all"),
-    *("credit segment, k 2", "credit segment, k all", "w 0", "w 0.5", "w 1", "scale none"),
+    *("credit segment, k 2", "credit segment, k 10", "credit segment, k all", "w 0", "w 0.5", "w 1", "scale none"),
     *("recipe", "recipe shuffled", "recipe to go", "recipe center index", "recipe J differences", "recipe discounted"),
     "recipe potential",
 )
@@ -83,7 +84,9 @@ def process_advantages(
     scored: dict[tuple[str, int], tuple[Tensor, Tensor, Tensor]] = {}
     found: dict[str, tuple[Tensor | None, Tensor]] = {}
     for arm in arms:
-        settings = ARMS[arm].settings
+        if sample.task.name not in ARMS[arm].tasks:
+            continue
+        settings = ARMS[arm].settings_for(sample.task.name)
         key = (settings.get("repro_answer_prefix", ""), settings["repro_top_k"])
         if key not in scored:
             scored[key] = objective(model, tokenizer, sample, *key)

@@ -1,33 +1,83 @@
-"""Makes the starting policy of the search task from nothing: a supervised warm-up on traces that overthink.
+"""Makes the starting policies of the tasks search and chain: a supervised warm-up on overthinking traces.
 
-    PYTHONPATH=examples python -m study.make            # writes study/model, minutes on one core
+    PYTHONPATH=examples python -m study.make chain      # writes study/models/chain, minutes on one core
 
 Everything is drawn from fixed seeds and computed on one thread, so the same machine and versions give the same bytes.
-The digits task starts from the model of `pocket`.
+The search policy is made from nothing; that of chain from the model of `pocket`, which knows sums of two digits, and
+from which the digits task starts.
 """
 
 import argparse
 import random
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from pocket.make import CHAT_TEMPLATE, END, PAD, START
+from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
-from .search import CHECKS, DEAD_END, FILLERS, RESTART, SIZE, TraceStyle, make_trace, problems
+from . import chain, search
+from .search import CHECKS, DEAD_END, FILLERS, RESTART, SIZE
 
-MODEL_DIR = Path(__file__).parent / "model"
+MODELS_DIR = Path(__file__).parent / "models"
 SEED = 0
-CLEAN_STEPS = 500
-OVERTHINKING_STEPS = 900
 BATCH_SIZE = 64
-LEARNING_RATE = 3e-3
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How a starting policy is made.
+
+    Attributes:
+        base: folder of the model it is made from; `None`: from nothing.
+        stages: number of steps and style of the traces, one stage after the other.
+    """
+
+    problems: Callable[[int, bool], Iterator[Any]]
+    make_trace: Callable[[Any, random.Random, Any], tuple[list[str], str]]
+    stages: tuple[tuple[int, Any], ...]
+    base: Path | None = None
+    learning_rate: float = 3e-3
+
+    @property
+    def num_steps(self) -> int:
+        """Of all stages."""
+        return sum(steps for steps, _ in self.stages)
+
+
+WARM_UPS = {
+    "search": WarmUp(
+        problems=search.problems,
+        make_trace=search.make_trace,
+        # Faultless searches first, from which the moves are learned quickly.
+        stages=((500, search.TraceStyle(clean=1, clean_slip=0, early=0)), (900, search.TraceStyle())),
+    ),
+    "chain": WarmUp(
+        problems=chain.problems,
+        make_trace=chain.make_trace,
+        stages=((60, chain.TraceStyle(clean=1, clean_slip=0, early=0)), (300, chain.TraceStyle())),
+        base=POCKET_MODEL_DIR,
+        learning_rate=2e-3,
+    ),
+}
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE, so that every text decodes to itself; the words and signs of the task are one token each."""
+    """That of search: byte-level BPE, so that every text decodes to itself; the words and signs of the task are one
+    token each.
+    """
     tokenizer = Tokenizer(models.BPE())
     phrases = "|".join(text.replace(".", r"\.") for text in (DEAD_END, *CHECKS, *FILLERS, RESTART))
     words = Regex(rf"\n\n|\\boxed\{{|{phrases}|Turn | into |\. Moves: |\d\d| [ab] |: |.|\n")
@@ -56,17 +106,19 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """An untrained Qwen3 of about 0.2 million parameters."""
+def make_model(
+    tokenizer: PreTrainedTokenizerFast, hidden_size: int = 64, num_layers: int = 3, max_length: int = 512
+) -> Qwen3ForCausalLM:
+    """An untrained Qwen3, by default of about 0.2 million parameters."""
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=192,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        hidden_size=hidden_size,
+        intermediate_size=3 * hidden_size,
+        num_hidden_layers=num_layers,
+        num_attention_heads=hidden_size // 16,
+        num_key_value_heads=hidden_size // 16,
         head_dim=16,
-        max_position_embeddings=512,
+        max_position_embeddings=max_length,
         rope_parameters={"rope_type": "default", "rope_theta": 100.0},  # texts are short: copying is learned sooner
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -81,13 +133,13 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 
 
 def warm_up_batch(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, size: int, style: TraceStyle
+    tokenizer: PreTrainedTokenizerFast, warm_up: WarmUp, rng: random.Random, size: int, style: Any
 ) -> dict[str, torch.Tensor]:
     """`input_ids`, `attention_mask`, `labels`, each (size, T) and padded on the right; the prompt is not learned."""
-    source = problems(rng.getrandbits(32), held_out=False)
+    source = warm_up.problems(rng.getrandbits(32), False)
     prompts, completions = [], []
     for problem, _ in zip(source, range(size), strict=False):
-        segments, ending = make_trace(problem, rng, style)
+        segments, ending = warm_up.make_trace(problem, rng, style)
         messages = [{"role": "user", "content": problem.text}]
         prompts.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
         completions.append("".join(segments) + ending + END)
@@ -104,46 +156,42 @@ def warm_up_batch(
     return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
 
 
-def warm_up(
-    model: Qwen3ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    clean_steps: int = CLEAN_STEPS,
-    overthinking_steps: int = OVERTHINKING_STEPS,
-) -> None:
-    """Supervised learning on fresh traces: first faultless searches, from which the moves are learned quickly, then
-    the overthinking mix that the starting policy is to imitate.
-    """
+def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, warm_up: WarmUp) -> None:
+    """Supervised learning on fresh traces, stage by stage."""
     rng = random.Random(SEED)
-    steps = clean_steps + overthinking_steps
-    faultless, overthinking = TraceStyle(clean=1, clean_slip=0, early=0), TraceStyle()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.95), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05)
+    styles = [style for steps, style in warm_up.stages for _ in range(steps)]
+    rate = warm_up.learning_rate
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=warm_up.num_steps, pct_start=0.05)
     model.train()
     started = time.monotonic()
-    for step in range(1, steps + 1):
-        style = faultless if step <= clean_steps else overthinking
-        loss = model(**warm_up_batch(tokenizer, rng, BATCH_SIZE, style)).loss
+    for step, style in enumerate(styles, start=1):
+        batch = warm_up_batch(tokenizer, warm_up, rng, BATCH_SIZE, style)
+        loss = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        if step % 100 == 0 or step == steps:
-            print(f"step {step}/{steps}  loss {loss.item():.3f}  {time.monotonic() - started:.0f} s", flush=True)
+        if step % 20 == 0 or step == warm_up.num_steps:
+            seconds = time.monotonic() - started
+            print(f"step {step}/{warm_up.num_steps}  loss {loss.item():.3f}  {seconds:.0f} s", flush=True)
     model.eval()
 
 
-def make(
-    output: Path = MODEL_DIR, clean_steps: int = CLEAN_STEPS, overthinking_steps: int = OVERTHINKING_STEPS
-) -> Qwen3ForCausalLM:
+def make(warm_up: WarmUp, output: Path) -> Qwen3ForCausalLM:
     """Make, warm up and save model and tokenizer. Sets torch to one thread and to deterministic algorithms."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(SEED)
-    tokenizer = make_tokenizer()
-    model = make_model(tokenizer)
+    if warm_up.base is None:
+        tokenizer = make_tokenizer()
+        model = make_model(tokenizer)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(warm_up.base)
+        model = AutoModelForCausalLM.from_pretrained(warm_up.base)
     print(f"{model.num_parameters():,} parameters, {len(tokenizer)} tokens", flush=True)
-    warm_up(model, tokenizer, clean_steps, overthinking_steps)
+    train(model, tokenizer, warm_up)
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     return model
@@ -151,5 +199,7 @@ def make(
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=MODEL_DIR)
-    make(parser.parse_args().output)
+    parser.add_argument("task", choices=WARM_UPS)
+    parser.add_argument("--output", type=Path, help="default: study/models/TASK")
+    options = parser.parse_args()
+    make(WARM_UPS[options.task], options.output or MODELS_DIR / options.task)

@@ -18,7 +18,7 @@ from repro_trl.method.segments import find_segment_starts
 from repro_trl.thinking import count_backtracks
 from repro_trl.trainers.repro import ReproMixin
 
-from .arms import ARMS, RECIPE
+from .arms import ARMS
 from .sampler import sample
 from .tasks import Task, dataset
 
@@ -144,9 +144,18 @@ def objective(
         finished = has_think_end(tokenizer, ids, end, THINK_END)
         rows.append(reader.row(index, starts, end, finished, sample.problems[index // count].answer))
     num_boundaries = min(top_k, max(map(len, sample.starts))) + 2
+    batch = {name: tensor.to(model.device) for name, tensor in sample.batch.items()}
     with torch.no_grad():
-        found = score_rows(model, sample.batch, rows, top_k, num_boundaries)
-    return found.boundaries, found.boundary_mask, found.objective
+        found = score_rows(model, batch, rows, top_k, num_boundaries)
+    return found.boundaries.cpu(), found.boundary_mask.cpu(), found.objective.cpu()
+
+
+def score_as(
+    arm: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sample: Sample
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`objective` with the settings of an arm."""
+    settings = ARMS[arm].settings_for(sample.task.name)
+    return objective(model, tokenizer, sample, settings.get("repro_answer_prefix", ""), settings["repro_top_k"])
 
 
 class _Settings(ReproConfigMixin):
@@ -160,9 +169,8 @@ class _Settings(ReproConfigMixin):
 def credit(arm: str, scored: tuple[Tensor, Tensor, Tensor], sample: Sample) -> Credit:
     """Process rewards and advantages of an arm, by the very methods of its trainer."""
     treatment = ARMS[arm]
-    bases = (ReproMixin,) if treatment.control is None else (treatment.control, ReproMixin)
-    trainer = object.__new__(type("CreditOnly", bases, {}))
-    trainer.args = _Settings(treatment.settings)
+    trainer = object.__new__(type("CreditOnly", (*treatment.mixins, ReproMixin), {}))
+    trainer.args = _Settings(treatment.settings_for(sample.task.name))
     boundaries, mask, values = scored
     length = sample.batch["completion_ids"].shape[1]
     rewarded = reward_completions(
@@ -250,13 +258,11 @@ def evaluate(
         sample = draw(model, tokenizer, task, seed, num_scored, num_generations)
         outcome = sample.outcome_advantages.unsqueeze(1)
         for arm in forms:
-            settings = ARMS[arm].settings
-            prefix = settings.get("repro_answer_prefix", "")
-            scored = objective(model, tokenizer, sample, prefix, settings["repro_top_k"])
+            scored, alpha = score_as(arm, model, tokenizer, sample), ARMS[arm].settings["repro_alpha"]
             given = credit(arm, scored, sample)
             result[f"auc {arm}"] = segment_auc(given.rewards, sample)
-            result[f"auc {arm} total"] = segment_auc(outcome + settings["repro_alpha"] * given.advantages, sample)
-            if settings is RECIPE:
+            result[f"auc {arm} total"] = segment_auc(outcome + alpha * given.advantages, sample)
+            if arm == "recipe":
                 last = given.mask.sum(dim=1, keepdim=True) - 1
                 gain = given.objective.gather(1, last).squeeze(1) - given.objective[:, 0]
                 result["objective_gain"] = gain.mean().item()

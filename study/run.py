@@ -1,8 +1,8 @@
 """
-Does it work? The grid of `grid.py`: two tasks, four algorithms, with and without RePro, controls, ablations, seeds.
+Does it work? The grid of `grid.py`: three tasks, four algorithms, with and without RePro, controls, ablations, seeds.
 
     python study/run.py                        # everything that is missing, on all cores
-    python study/run.py --parts main           # four algorithms x {plain, RePro} x 5 seeds x 2 tasks
+    python study/run.py --parts main           # four algorithms x {plain, RePro} x 5 seeds x 3 tasks
     python study/run.py --only digits/grpo/repro/0 --results /tmp/again.jsonl     # one cell again
     python study/run.py --list                 # what there is, and what is done
 
@@ -65,12 +65,14 @@ def main() -> None:
 
 
 def make_policies(cells: list[Any]) -> None:
-    """Warm up the search policy where it is wanted and not there."""
-    from study.make import MODEL_DIR, make
+    """Warm up the starting policies that are wanted and not there."""
+    from study.make import MODELS_DIR, WARM_UPS, make
 
-    if any(cell.task == "search" for cell in cells) and not (MODEL_DIR / "model.safetensors").is_file():
-        print(f"Making the starting policy of the search task in {MODEL_DIR}: minutes on one core.", flush=True)
-        make(MODEL_DIR)
+    for name in WARM_UPS.keys() & {cell.task for cell in cells}:
+        folder = MODELS_DIR / name
+        if not (folder / "model.safetensors").is_file():
+            print(f"Making the starting policy of the {name} task in {folder}: minutes on one core.", flush=True)
+            make(WARM_UPS[name], folder)
 
 
 def run_all(cells: list[Any], workers: int, results: Path) -> None:
@@ -142,7 +144,7 @@ def describe_environment() -> dict[str, Any]:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../../repro_trl", ":!results")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../repro_trl", ":!results")
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),

@@ -16,13 +16,21 @@ from transformers import GenerationConfig, Qwen3ForCausalLM
 def sample(model: Qwen3ForCausalLM, input_ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> Tensor:
     """Sample at temperature 1 until the end-of-sequence token. Draws from torch's global generator.
 
+    On an accelerator this is `generate`: there, and for larger models, it is not slow.
+
     Args:
-        input_ids, attention_mask: (B, P), padded on the left.
+        input_ids, attention_mask: (B, P), padded on the left, on the CPU; so is what is returned.
 
     Returns:
         (B, P + T) with T ≤ `max_new_tokens`, padded on the right.
     """
     eos, pad = model.config.eos_token_id, model.config.pad_token_id
+    if model.device.type != "cpu":
+        settings = GenerationConfig(
+            do_sample=True, top_k=0, max_new_tokens=max_new_tokens, eos_token_id=eos, pad_token_id=pad
+        )
+        prompts = {"input_ids": input_ids.to(model.device), "attention_mask": attention_mask.to(model.device)}
+        return model.generate(**prompts, generation_config=settings).cpu()
     count, prompt_length = input_ids.shape
     total = prompt_length + max_new_tokens
     output = torch.full((count, total), pad)

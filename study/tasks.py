@@ -1,4 +1,4 @@
-"""The two tasks of the study behind one face: where the policy starts, its problems, what its segments are worth."""
+"""The tasks of the study behind one face: where the policy starts, its problems, what its segments are worth."""
 
 import functools
 import itertools
@@ -12,8 +12,8 @@ from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 
 from repro_trl.demo import task as pocket_task
 
-from . import search
-from .make import MODEL_DIR as SEARCH_MODEL_DIR
+from . import chain, search
+from .make import MODELS_DIR
 
 NUM_SUMS = 3
 """Digits problems have this many: one more than k, so that even the shortest thought has more starts than are kept."""
@@ -88,12 +88,21 @@ TASKS = {
         ),
         Task(
             "search",
-            SEARCH_MODEL_DIR,
+            MODELS_DIR / "search",
             112,
             search.problems,
             search.label_segments,
             frozenset(get_args(search.Label)),
             search.USEFUL,
+        ),
+        Task(
+            "chain",
+            MODELS_DIR / "chain",
+            224,
+            chain.problems,
+            chain.label_segments,
+            frozenset(get_args(chain.Label)),
+            chain.USEFUL,
         ),
     )
 }

@@ -7,8 +7,7 @@ from torch import nn
 
 from repro_trl.method.advantage import segment_credit
 
-from .arms import ARMS
-from .measure import Sample, credit, draw, objective
+from .measure import Sample, credit, draw, score_as
 from .tasks import TASKS
 
 FORMS = {"paper": "repro", "recipe": "recipe"}
@@ -24,12 +23,7 @@ def trace_start(model: nn.Module, tokenizer: Any, task_name: str, seed: int) -> 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sample = draw(model, tokenizer, task, 300_000 + seed, NUM_PROBLEMS, NUM_GENERATIONS)
-    scored = {}
-    for form, arm in FORMS.items():
-        settings = ARMS[arm].settings
-        scored[form] = objective(
-            model, tokenizer, sample, settings.get("repro_answer_prefix", ""), settings["repro_top_k"]
-        )
+    scored = {form: score_as(arm, model, tokenizer, sample) for form, arm in FORMS.items()}
     labels: dict[int, list[str]] = {}
     for segment in sample.segments:
         labels.setdefault(segment.row, []).append(segment.label)

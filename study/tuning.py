@@ -2,7 +2,8 @@
 
     PYTHONPATH=examples python -m study.tuning          # after: python study/run.py --parts tuning
 
-They run on seeds that nothing else uses, so that no result that is reported has had a say in them.
+They run on seeds that nothing else uses, so that no result that is reported has had a say in them. What has not been
+tuned yet takes over GRPO's learning rate of the same task.
 """
 
 from collections import defaultdict
@@ -12,7 +13,7 @@ from typing import Any
 
 from . import records
 from .arms import ALGORITHMS, ARMS
-from .grid import TUNING_SEEDS, tuning
+from .grid import ALPHA_TASKS, TUNING_SEEDS, tuning
 from .tasks import TASKS
 
 TIE = 0.02
@@ -34,33 +35,35 @@ def settings_in_use() -> dict[str, float]:
 
 
 def chosen(all_records: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """What the raw results choose.
+    """What the raw results choose, for the settings whose cells have all been run.
 
     The learning rate of each plain algorithm on each task: the lowest whose accuracy at the end is within `TIE` of the
     best, because the highest rates that do well on two seeds collapse on others. The recipe's alpha: that of the
-    highest accuracy over both tasks. The weight of the length penalty: that with which thoughts get as long as with
-    RePro in the paper's form.
-
-    Raises:
-        ValueError: cells of the part are missing.
+    highest accuracy over the tasks that it is tuned on. The weight of the length penalty: that with which thoughts get
+    as long as with RePro in the paper's form.
     """
     all_records = list(all_records)
     done = {records.cell_of(record).name for record in all_records}
-    missing = [cell.name for cell in tuning() if cell.name not in done]
-    if missing:
-        raise ValueError(f"{len(missing)} cells are missing, such as {missing[0]!r}: run run.py --parts tuning first.")
     evaluations = by_setting(all_records)
+
+    def is_done(arms: tuple[str, ...], tasks: tuple[str, ...], algorithm: str = "grpo") -> bool:
+        wanted = [cell for cell in tuning() if cell.arm in arms and cell.task in tasks and cell.algorithm == algorithm]
+        return all(cell.name in done for cell in wanted)
+
     found: dict[str, float] = {}
     for name in ALGORITHMS:
         for task in TASKS:
-            rates = _means(evaluations, "accuracy", task, name, "plain", "learning_rate")
-            found[f"learning rate, {name}, {task}"] = min(r for r in rates if rates[r] > max(rates.values()) - TIE)
-    alphas = [_means(evaluations, "accuracy", task, "grpo", "recipe", "repro_alpha") for task in TASKS]
-    found["alpha of the recipe"] = max(alphas[0], key=lambda alpha: sum(values[alpha] for values in alphas))
+            if is_done(("plain",), (task,), name):
+                rates = _means(evaluations, "accuracy", task, name, "plain", "learning_rate")
+                found[f"learning rate, {name}, {task}"] = min(r for r in rates if rates[r] > max(rates.values()) - TIE)
+    if is_done(("recipe",), ALPHA_TASKS):
+        alphas = [_means(evaluations, "accuracy", task, "grpo", "recipe", "repro_alpha") for task in ALPHA_TASKS]
+        found["alpha of the recipe"] = max(alphas[0], key=lambda alpha: sum(values[alpha] for values in alphas))
     for task in TASKS:
-        (target,) = _means(evaluations, "thinking_tokens", task, "grpo", "repro", "repro_alpha").values()
-        penalties = _means(evaluations, "thinking_tokens", task, "grpo", "length", "length_penalty")
-        found[f"length penalty, {task}"] = min(penalties, key=lambda weight: abs(penalties[weight] - target))
+        if is_done(("length", "repro"), (task,)):
+            (target,) = _means(evaluations, "thinking_tokens", task, "grpo", "repro", "repro_alpha").values()
+            penalties = _means(evaluations, "thinking_tokens", task, "grpo", "length", "length_penalty")
+            found[f"length penalty, {task}"] = min(penalties, key=lambda weight: abs(penalties[weight] - target))
     return found
 
 
@@ -85,6 +88,7 @@ def _means(evaluations: dict[Key, list[dict[str, Any]]], measure: str, *cell: st
 
 
 if __name__ == "__main__":
-    used = settings_in_use()
-    for name, value in chosen(records.read(records.CELLS_FILE)).items():
-        print(f"{name}: {value:g}" + ("" if used[name] == value else f"   (arms.py has {used[name]:g})"))
+    choice = chosen(records.read(records.CELLS_FILE))
+    for name, used in settings_in_use().items():
+        remark = "not tuned" if name not in choice else "" if choice[name] == used else f"tuned: {choice[name]:g}"
+        print(f"{name}: {used:g}" + (f"   ({remark})" if remark else ""))

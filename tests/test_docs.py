@@ -20,6 +20,7 @@ from trl import GRPOConfig
 import repro_trl
 from repro_trl import ReproConfigMixin, ReproPPOConfig, ReproPPOTrainer
 from repro_trl.demo import task
+from repro_trl.recipe import RECIPE
 from repro_trl.reporting.completions import completions_files, read_completions
 from repro_trl.training.command import read_request
 
@@ -246,6 +247,7 @@ def test_readme_lists_what_users_set_with_its_default():
 def test_the_recipe_of_the_readme_is_that_of_its_python_block_and_of_the_shipped_configs():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)[1])
+    assert recipe == RECIPE
     block = re.search(r"recipe = ReproGRPOConfig\((.*?)\n\)", readme, re.DOTALL)[1]
     for name, value in recipe.items():
         assert f"{name}={json.dumps(value) if isinstance(value, str) else value}" in block, name

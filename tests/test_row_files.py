@@ -1,18 +1,32 @@
 """Files of rows: what is read stays as it was written, and what is wrong is named with its place."""
 
+import bz2
 import gzip
 import json
+import lzma
 import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow
+import pyarrow.ipc
 import pyarrow.parquet
 import pytest
+from datasets import Dataset
 
 from repro_trl import row_files
-from repro_trl.row_files import RowFileError, as_text, is_row_file, plain_numbers, read_rows, scan_rows, stem
+from repro_trl.row_files import (
+    RowFileError,
+    as_text,
+    is_row_file,
+    json_text,
+    parse_json,
+    plain_numbers,
+    read_rows,
+    scan_rows,
+    stem,
+)
 
 NUMBERS = ["12345678901234567890123", "9007199254740993", "1.50", "0.1", "-0.30", "1e-30", "7"]
 
@@ -20,6 +34,13 @@ NUMBERS = ["12345678901234567890123", "9007199254740993", "1.50", "0.1", "-0.30"
 def write(path, content):
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+
+
+def compress(name, text):
+    return COMPRESS.get(Path(name).suffix.lower(), bytes)(text.encode())
 
 
 def records(path):
@@ -30,10 +51,11 @@ LINES = '{"a": 1, "b": "x"}\n\n{"a": 2.50, "c": [1.0, null]}\n'
 ROWS = [{"a": 1, "b": "x"}, {"a": Decimal("2.50"), "c": [Decimal("1.0"), None]}]
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.JSONL", "rows.jsonl.gz", "rows.Jsonl.GZ"])
+@pytest.mark.parametrize(
+    "name", ["rows.jsonl", "rows.ndjson", "rows.JSONL", "rows.Jsonl.GZ", "rows.jsonl.bz2", "rows.NDJSON.XZ"]
+)
 def test_jsonl(tmp_path, name):
-    content = gzip.compress(LINES.encode()) if name.lower().endswith(".gz") else LINES
-    path = write(tmp_path / name, content)
+    path = write(tmp_path / name, compress(name, LINES))
     assert records(path) == ROWS
     assert [(row.path, row.number) for row in read_rows(path)] == [(path, 1), (path, 3)]
     assert [row.place for row in read_rows(path)] == [f"{path}, line 1", f"{path}, line 3"]
@@ -54,7 +76,8 @@ def test_jsonl(tmp_path, name):
 )
 def test_json(tmp_path, content, expected):
     assert records(write(tmp_path / "rows.json", content)) == expected
-    assert records(write(tmp_path / "rows.JSON.gz", gzip.compress(content.encode()))) == expected
+    for name in ("rows.JSON.gz", "rows.json.BZ2", "rows.json.xz"):
+        assert records(write(tmp_path / name, compress(name, content))) == expected
 
 
 def test_csv(tmp_path):
@@ -71,13 +94,42 @@ def test_csv(tmp_path):
     assert len(records(write(tmp_path / "long.csv", "a\n" + "x" * 1_000_000 + "\n"))[0]["a"]) == 1_000_000
 
 
+@pytest.mark.parametrize("ending", ["", *COMPRESS])
+def test_csv_and_tsv_differ_in_nothing_but_the_delimiter(tmp_path, ending):
+    content = 'a,b\n007,"1,2"\n\nNone,\n'
+    csv, tsv = f"rows.csv{ending}", f"rows.tsv{ending}"
+    rows = records(write(tmp_path / csv, compress(csv, content)))
+    assert rows == [{"a": "007", "b": "1,2"}, {"a": "None", "b": None}]
+    content = content.replace('"1,2"', "1;2").replace(",", "\t").replace(";", ",")
+    assert records(write(tmp_path / tsv, compress(tsv, content))) == rows
+    assert [row.place for row in read_rows(tmp_path / tsv)] == [f"{tmp_path / tsv}, line {n}" for n in (2, 4)]
+
+
+TABLE = pyarrow.table(
+    {"a": [2**53 + 1, None], "b": ["007", "None"], "c": [Decimal("1.50"), None], "d": [[1], []], "e": [0.1, 27.0]}
+)
+
+
+@pytest.mark.parametrize("writer", [pyarrow.ipc.new_file, pyarrow.ipc.new_stream])
+def test_arrow(tmp_path, writer):
+    path = tmp_path / "rows.arrow"
+    with path.open("wb") as file, writer(file, TABLE.schema) as arrow:
+        arrow.write_table(TABLE, max_chunksize=1)
+    assert records(path) == TABLE.to_pylist()
+    write(path, path.read_bytes()[: len(path.read_bytes()) // 2])
+    with pytest.raises(RowFileError, match=r"rows\.arrow: it cannot be read as arrow"):
+        records(path)
+
+
+def test_a_folder_that_datasets_saved(tmp_path):
+    Dataset.from_list([{"a": i} for i in range(5)]).save_to_disk(tmp_path / "saved", num_shards=2)
+    assert records(tmp_path / "saved") == [{"a": i} for i in range(5)]
+
+
 def test_parquet(tmp_path):
-    table = pyarrow.table(
-        {"a": [2**53 + 1, None], "b": ["007", "None"], "c": [Decimal("1.50"), None], "d": [[1], []], "e": [0.1, 27.0]}
-    )
     path = tmp_path / "rows.parquet"
-    pyarrow.parquet.write_table(table, path)
-    assert records(path) == table.to_pylist()
+    pyarrow.parquet.write_table(TABLE, path)
+    assert records(path) == TABLE.to_pylist()
     assert [row.place for row in read_rows(path)] == [f"{path}, row 1", f"{path}, row 2"]
 
 
@@ -131,6 +183,16 @@ def test_plain_numbers():
     assert json.dumps(value) == '{"a": [0.5, 1, "x"], "b": {"c": 2.0}}'
 
 
+def test_json_keeps_all_digits():
+    numbers = [*NUMBERS, "1" * 6000, "1E+400", "-0.0", "NaN", "Infinity"]
+    text = '{"a": [' + ", ".join(numbers) + '], "b\\"": {"c": "\\u00e9\\ud83d", "d": [true, null]}}'
+    written = json_text(parse_json(text, "here"))
+    assert written == text.replace("1e-30", "1E-30")
+    assert json_text({"a": (0.1, 1e22)}) == '{"a": [0.1, 1e+22]}'
+    with pytest.raises(TypeError):
+        json_text({"a": b"bytes"})
+
+
 def test_folders(tmp_path):
     write(tmp_path / "b.jsonl", '{"n": 2}\n')
     write(tmp_path / "a.CSV", "n\n1\n")
@@ -167,7 +229,14 @@ def test_folders(tmp_path):
         ("rows.parquet", "no parquet", "rows.parquet: it cannot be read as parquet"),
         ("rows.jsonl.gz", gzip.compress(LINES.encode() * 1000)[:-20], "rows.jsonl.gz: it cannot be read"),
         ("rows.jsonl.gz", b"\x1f\x8bnot gzip", "rows.jsonl.gz: it cannot be read"),
-        ("rows.txt", "a", "rows.txt: its format is not known by its name: .jsonl, .json, .csv, .parquet"),
+        ("rows.jsonl.bz2", bz2.compress(LINES.encode() * 1000)[:-20], "rows.jsonl.bz2: it cannot be read"),
+        ("rows.jsonl.bz2", b"BZh91AY&SYnot bzip2", "rows.jsonl.bz2: it cannot be read"),
+        ("rows.jsonl.xz", lzma.compress(LINES.encode() * 1000)[:-20], "rows.jsonl.xz: it cannot be read"),
+        ("rows.jsonl.xz", b"\xfd7zXZ\0not xz", "rows.jsonl.xz: it cannot be read"),
+        ("rows.csv.xz", lzma.compress(b"a\n1\n")[:-20], "rows.csv.xz: it cannot be read"),
+        ("rows.tsv", 'a\tb\n1\t"2\n', "rows.tsv, line 2: it is not TSV"),
+        ("rows.arrow", "no arrow", "rows.arrow: it cannot be read as arrow"),
+        ("rows.txt", "a", "rows.txt: its format is not known by its name: .jsonl, .ndjson, .json, .csv, .tsv, also"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, message):
@@ -221,10 +290,10 @@ def test_a_scan_goes_on_after_what_cannot_be_read(tmp_path):
 
 
 def test_names_of_formats():
-    names = ["a.jsonl", "a.JSON", "a.csv.gz", "a.parquet", "a.jsonl.gz"]
+    names = ["a.jsonl", "a.JSON", "a.csv.gz", "a.parquet", "a.jsonl.gz", "a.ndjson.xz", "a.TSV.bz2", "a.arrow"]
     assert all(is_row_file(Path(name)) for name in names)
     assert not any(is_row_file(Path(name)) for name in ("a.parquet.gz", "a.txt", "jsonl", "a.gz", "a.jsonl.zip"))
-    assert [stem(Path(name)) for name in names] == ["a"] * 5 and stem(Path("a.b.jsonl")) == "a.b"
+    assert {stem(Path(name)) for name in names} == {"a"} and stem(Path("a.b.jsonl")) == "a.b"
 
 
 def test_it_is_light_to_import():

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tasks",
         default=",".join(PAPER_TASKS),
-        help="Separated by commas: %(default)s, or files of your own (json, jsonl, parquet, csv).",
+        help="Separated by commas: %(default)s, or files of rows of your own (jsonl, json, csv, parquet and others).",
     )
     parser.add_argument("--data_dir", help="Folder with local copies of the datasets: <task>.jsonl or <task>/*.jsonl.")
     parser.add_argument(

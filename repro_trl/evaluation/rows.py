@@ -9,23 +9,17 @@ import random
 import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 from datasets import Dataset
 
-from ..answers import extract_answer
+from ..columns import ANSWER_COLUMNS, PROBLEM_COLUMNS, find_answer_column, find_column, read_answer, read_column
 from ..row_files import as_text
 from .line_process import read_json
 
 MATH_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 CHOICE_INSTRUCTION = "Please reason step by step, and put the letter of your answer within \\boxed{}."
 PROGRAM_INSTRUCTION = "Put the complete program in one ```python code block at the end of your answer."
-
-PROMPT_COLUMNS = ("problem", "question", "prompt")
-"""Columns of a local file that may hold the problem, the first there is."""
-ANSWER_COLUMNS = ("answer", "solution")
-"""Columns of a local file that may hold the ground truth, the first there is."""
 
 LETTERS = "ABCD"
 
@@ -141,46 +135,43 @@ def column_names(dataset: Rows) -> list[str]:
 def math_problems(
     problem_column: str, answer_column: str, id_column: str | None = None
 ) -> Callable[[Rows], Iterable[Problem]]:
-    """Rows with a problem and its answer. Without an id column, rows are numbered from 0."""
+    """Rows with a problem and its answer, in columns that may be nested. Without an id column, they get numbers."""
 
     def to_problems(dataset: Rows) -> Iterable[Problem]:
         for index, row in enumerate(dataset):
-            yield _math_problem(
-                str(index if id_column is None else row[id_column]), row.get(problem_column), row.get(answer_column)
-            )
+            id = str(index if id_column is None else row[id_column])
+            answer = read_answer(row, answer_column)
+            if answer is None:
+                raise ValueError(f"problem {id!r} has no answer: {read_column(row, answer_column)!r}.")
+            yield Problem(id, _math_prompt(id, read_column(row, problem_column)), MathTarget(answer))
 
     return to_problems
 
 
 def own_problems(dataset: Rows) -> Iterable[Problem]:
     """
-    Rows of a local file; they are numbered from 0. A prompt that is a list of messages is taken as it is; to text the
-    instruction to box the answer is added.
+    Rows of a local file; they are numbered from 0. Their columns are found as in training (columns.py). A prompt that
+    is a list of messages is taken as it is; to text the instruction to box the answer is added.
 
     Raises:
         ValueError: a column is missing, or a row has no answer.
     """
-    columns = column_names(dataset)
-    problem_column = next((name for name in PROMPT_COLUMNS if name in columns), None)
-    answer_column = next((name for name in ANSWER_COLUMNS if name in columns), None)
+    rows = list(dataset)
+    problem_column, answer_column = find_column(rows, PROBLEM_COLUMNS), find_answer_column(rows)
     if problem_column is None or answer_column is None:
         raise ValueError(
-            f"the columns are {columns}. Name one {', '.join(PROMPT_COLUMNS)}, and one {' or '.join(ANSWER_COLUMNS)}."
+            f"the columns are {column_names(dataset)}. Name one {' or '.join(PROBLEM_COLUMNS)}, and one "
+            f"{', '.join(ANSWER_COLUMNS[:-1])} or {ANSWER_COLUMNS[-1]}."
         )
     return math_problems(problem_column, answer_column)(dataset)
 
 
-def _math_problem(id: str, problem: Any, answer: Any) -> Problem:
+def _math_prompt(id: str, problem: Any) -> list[dict[str, str]]:
     if not isinstance(problem, list):
         problem = as_text(problem)
     if not problem:
         raise ValueError(f"problem {id!r} has no text.")
-    if isinstance(answer, (int, Decimal)) and not isinstance(answer, bool):
-        answer = as_text(answer)  # with all its digits
-    bare = extract_answer(answer)
-    if bare is None:
-        raise ValueError(f"problem {id!r} has no answer: {answer!r}.")
-    return Problem(id, problem if isinstance(problem, list) else _user(problem, MATH_INSTRUCTION), MathTarget(bare))
+    return problem if isinstance(problem, list) else _user(problem, MATH_INSTRUCTION)
 
 
 def _user(*paragraphs: str) -> list[dict[str, str]]:

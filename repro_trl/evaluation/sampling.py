@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from ..generation import Generation, Sampler, prompt_ids
 from ..method.segments import find_segment_starts
+from ..method.token_text import readable_text
 from ..sampling import Sampling, completion_seed
 from ..thinking import count_backtracks, thinking_text
 from .records import Key, Sample
@@ -60,7 +61,7 @@ def sample_units(
 def _read(
     tokenizer: PreTrainedTokenizerBase, problem: Problem, sample: int, generation: Generation, sampling: Sampling
 ) -> Sample:
-    text = tokenizer.decode(generation.ids, skip_special_tokens=True)
+    text = readable_text(tokenizer, generation.ids, sampling.think_end)
     thought = thinking_text(text, sampling.think_end)
     return Sample(
         problem=problem.id,

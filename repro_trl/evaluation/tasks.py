@@ -165,8 +165,8 @@ def load_task(name: str, data_dir: str | Path | None = None, revision: str | Non
     Load a task of the paper by its name, or a local file by its path.
 
     Args:
-        name: a key of `HUB_TASKS`, or the path of a file of rows (row_files.py) or of a folder of such files, with a
-            problem in `problem`, `question` or `prompt` and its ground truth in `answer` or `solution`.
+        name: a key of `HUB_TASKS`, or the path of a file of rows (row_files.py) or of a folder of such files, with
+            the columns that training takes (columns.py).
         data_dir: folder with local copies of datasets, in their own columns: `<name>.jsonl` (or another format of
             row_files.py), or a folder `<name>` with several such files, read in the order of their names. What is not
             there is loaded from the Hub.

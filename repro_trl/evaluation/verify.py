@@ -31,7 +31,7 @@ class Verifier:
     Args:
         workers: completions at one time.
         math_seconds: limit for one comparison of answers.
-        think_end: text that ends the thought: what follows the last one is verified. `None`: all of the completion.
+        think_end: text that ends the thought: what follows the first one is verified. `None`: all of the completion.
 
     Raises:
         ValueError: a value out of range.

@@ -10,7 +10,9 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 
 # Closings that people use to make a model answer at once, after a blank line or after the end-of-thinking marker.
@@ -186,3 +188,58 @@ def best_separation(candidates: Sequence[Separation]) -> tuple[Separation, Separ
 
     first, second, *_ = [*sorted(candidates, key=rank, reverse=True), candidates[0]]
     return first, second
+
+
+class FormEvidence:
+    """
+    What is known so far of candidate forms: J of completions with each, and which completions are right.
+
+    Attributes:
+        forms: F of them, the paper's first.
+    """
+
+    # Right and wrong completions that a choice rests on at least.
+    ENOUGH = 8
+
+    def __init__(self, forms: Sequence[AnswerForm]) -> None:
+        self.forms = list(forms)
+        self._objective: list[Tensor] = []
+        self._right: list[Tensor] = []
+
+    def add(self, objective: Tensor, right: Tensor) -> None:
+        """Further completions: J (N, F, 2) as in `separations`, and the verdicts (N,) bool. NaN rows are left out."""
+        known = objective.isfinite().all(dim=(1, 2))
+        self._objective.append(objective[known].cpu())
+        self._right.append(right[known].cpu())
+
+    @property
+    def count(self) -> int:
+        """Completions so far."""
+        return sum(map(len, self._right))
+
+    def separations(self) -> list[Separation] | None:
+        """How well each form separates; None while there are too few right or too few wrong completions."""
+        right = torch.cat(self._right) if self._right else torch.zeros(0, dtype=torch.bool)
+        if min(int(right.sum()), int((~right).sum())) < self.ENOUGH:
+            return None
+        return separations(self.forms, torch.cat(self._objective), right)
+
+    def state(self) -> list[list[Any]]:
+        """All of it but the forms, as JSON."""
+        return [[part.tolist() for part in parts] for parts in (self._objective, self._right)]
+
+    def restore(self, state: list[list[Any]]) -> None:
+        """Take over what `state` returned."""
+        objective, right = state
+        self._objective = [torch.tensor(part).view(-1, len(self.forms), 2) for part in objective]
+        self._right = [torch.tensor(part, dtype=torch.bool) for part in right]
+
+
+def describe_choice(found: Sequence[Separation], count: int) -> str:
+    """The form that is best and how it compares, in one line, for logs."""
+    best, second = best_separation(found)
+    return (
+        f"asking for the answer with {best.form} (AUC {best.auc:.2f}, J {best.objective:.2f} on right completions; "
+        f"runner-up {second.form}, {second.auc:.2f}, {second.objective:.2f}; the paper's form {found[0].auc:.2f}, "
+        f"{found[0].objective:.2f}; {count} completions)"
+    )

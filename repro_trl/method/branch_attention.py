@@ -126,20 +126,25 @@ def _rope_types(rope_parameters: dict) -> set[str]:
 class _ReadOnlyLayer(DynamicLayer):
     """A cache layer that shows new keys and values to the attention without keeping them."""
 
-    def __init__(self, layer: DynamicLayer) -> None:
+    def __init__(self, layer: DynamicLayer, length: int) -> None:
         super().__init__()
-        self.keys, self.values = layer.keys, layer.values
-        self.dtype, self.device = layer.dtype, layer.device
+        self.keys, self.values = layer.keys[..., :length, :], layer.values[..., :length, :]
+        # Not from the layer: transformers 5.24 keeps no dtype there.
+        self.dtype, self.device = self.keys.dtype, self.keys.device
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
         return torch.cat([self.keys, key_states], dim=-2), torch.cat([self.values, value_states], dim=-2)
 
 
-def read_only(cache: DynamicCache) -> DynamicCache:
-    """A view of `cache` for branches: it costs no memory and leaves the prefix as it was for the next branch pass."""
+def read_only(cache: DynamicCache, length: int) -> DynamicCache:
+    """
+    A view of the first `length` tokens of `cache`, for branches.
+
+    It costs no memory, and leaves the prefix as it was for the next branch pass.
+    """
     view = DynamicCache()
-    view.layers = [_ReadOnlyLayer(layer) for layer in cache.layers]
+    view.layers = [_ReadOnlyLayer(layer, length) for layer in cache.layers]
     return view
 
 

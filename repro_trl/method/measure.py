@@ -180,8 +180,8 @@ def score_rows(
     """
     Choose the boundaries of R completions and compute the objective at each (METHOD §2.3 to §3).
 
-    The number of model calls depends on `method` and `num_boundaries` alone, never on what the rows hold: 2 for
-    "shared", 1 + `num_boundaries` for "replay".
+    The number of model calls depends on `method` and `num_boundaries` alone, never on what the rows hold: for "shared"
+    1 + ⌈`num_boundaries` / 32⌉, for "replay" 1 + `num_boundaries`.
 
     Args:
         model: the policy, wrapped or not.

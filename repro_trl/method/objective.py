@@ -34,8 +34,8 @@ def answer_log_probs(
     """
     J_t at every boundary (METHOD §3): mean log-probability of the answer right after the first b_t completion tokens.
 
-    Shapes alone decide how often the model is called (shared: 2, replay: M, none if M = 0), so processes whose texts
-    differ stay in step.
+    Shapes alone decide how often the model is called (shared: 1 + ⌈M / 32⌉, replay: M, none if M = 0), so processes
+    whose texts differ stay in step.
 
     Args:
         model: causal language model, possibly inside PEFT or a distributed wrapper. Its own forward is called.

@@ -15,6 +15,9 @@ from .branch_attention import branch_attention_mask, read_only, unsupported_reas
 from .lm_head import entropies_of, log_probs_of, reduce_logits
 from .padding import check_prompt, flat_index, pad_rows, per_boundary
 
+BRANCHES_PER_PASS = 32
+"""Boundaries whose answers share a forward: all of them for k = 30."""
+
 
 @dataclass(frozen=True)
 class PrefixPass:
@@ -149,7 +152,9 @@ def branch_pass(
     temperature: float = 1.0,
 ) -> Tensor:
     """
-    J_t at every boundary from one forward over M·A tokens per row, each answer on its own prefix (METHOD §8).
+    J_t at every boundary from forwards over its answer alone, each answer on its own prefix (METHOD §8).
+
+    One forward reads `BRANCHES_PER_PASS` boundaries of every row, so that ⌈M / `BRANCHES_PER_PASS`⌉ are run.
 
     A branch reads the token before its boundary once more and then the answer but for its last token, so that all
     its log-probabilities come from this pass. `prefix` stays as it was.
@@ -167,7 +172,7 @@ def branch_pass(
     if prefix.cache is None:
         raise ValueError("branch_pass needs the keys and values of the prefix: call prefix_pass with keep_cache=True.")
     answer_ids, answer_mask, scored_mask = per_boundary(boundary_mask, answer_ids, answer_mask, scored_mask)
-    batch, branches, length = answer_ids.shape
+    branches, length = answer_ids.shape[1:]
     if branches == 0:
         return torch.zeros(boundaries.shape, device=boundaries.device)
     boundaries = boundaries.masked_fill(~boundary_mask, 0)
@@ -178,16 +183,25 @@ def branch_pass(
     # Padding must not reach past the end of a learned table of positions.
     position_ids[..., 1:] *= answer_mask[..., :-1]
 
-    rows = torch.arange(answer_ids.numel(), device=answer_ids.device).view_as(answer_ids)
-    log_probs = reduce_logits(
-        lambda logits, kept: log_probs_of(logits, answer_ids.flatten()[kept], temperature),
-        model,
-        rows,
-        scored_mask,
-        input_ids=input_ids.view(batch, branches * length),
-        attention_mask=branch_attention_mask(model, prefix.prompt_starts, starts, length, prefix.input_ids.shape[1]),
-        position_ids=position_ids.view(batch, branches * length),
-        past_key_values=read_only(prefix.cache),
-        use_cache=True,
-    )
-    return log_probs.sum(-1) / scored_mask.sum(-1).clamp(min=1)
+    # A mask has a row for each token of a branch: with the branches of a forward its size is bounded. How many
+    # forwards that makes depends on M alone, and none reads keys from behind the last of its branches.
+    parts = [slice(first, first + BRANCHES_PER_PASS) for first in range(0, branches, BRANCHES_PER_PASS)]
+    lengths = [prefix.input_ids.shape[1]]
+    if len(parts) > 1:
+        lengths = torch.stack([starts[:, part].max().clamp(min=1) for part in parts]).tolist()
+    results = []
+    for part, prefix_length in zip(parts, lengths, strict=True):
+        ids, scored = answer_ids[:, part], scored_mask[:, part]
+        log_probs = reduce_logits(
+            lambda logits, kept, ids=ids: log_probs_of(logits, ids.flatten()[kept], temperature),
+            model,
+            torch.arange(ids.numel(), device=ids.device).view_as(ids),
+            scored,
+            input_ids=input_ids[:, part].flatten(1),
+            attention_mask=branch_attention_mask(model, prefix.prompt_starts, starts[:, part], length, prefix_length),
+            position_ids=position_ids[:, part].flatten(1),
+            past_key_values=read_only(prefix.cache, prefix_length),
+            use_cache=True,
+        )
+        results.append(log_probs.sum(-1) / scored.sum(-1).clamp(min=1))
+    return torch.cat(results, dim=1)

@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
                 runs.append(read_run(path, arguments.accuracy, patterns))
             except UnreadableRunError as error:
                 unreadable.append(error)
+            except OSError as error:  # of permissions, or of the disk
+                unreadable.append(UnreadableRunError(f"{path}: {error.filename or 'it'} cannot be read ({error})."))
         return runs
 
     arms = [Arm(name, runs) for name, paths in _arms_by_hand(arguments.arm) if (runs := read(paths))]

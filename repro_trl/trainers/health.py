@@ -58,8 +58,8 @@ class ObjectiveHealth:
         NaN while all completions are right, or all wrong.
         """
         device, accelerator = scored.objective.device, self._scorer.accelerator
-        known = torch.tensor([verdict is not None for verdict in verdicts], device=device)
-        right = torch.tensor([bool(verdict) for verdict in verdicts], device=device)
+        known = torch.tensor([verdict is not None for verdict in verdicts], dtype=torch.bool, device=device)
+        right = torch.tensor([bool(verdict) for verdict in verdicts], dtype=torch.bool, device=device)
         last = scored.boundary_mask.sum(dim=1, keepdim=True).clamp(min=1) - 1
         local = (scored.objective.gather(1, last).squeeze(1), right, known & scored.scored)
         objective, right, counted = (accelerator.gather(tensor).cpu() for tensor in local)

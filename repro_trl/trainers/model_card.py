@@ -1,6 +1,5 @@
 """The model card of a RePro run: TRL's, with RePro's method, settings and metrics, and a picture of J."""
 
-import importlib.util
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -52,7 +51,7 @@ class ReproModelCard:
         """
         Write `README.md` into the output folder: TRL's card, and RePro's method, settings, metrics and picture.
 
-        The picture needs matplotlib (the extra `plots`). It shows curves only: no prompt and no completion reaches the
+        The picture shows curves only: no prompt and no completion reaches the
         card. Arguments are those of TRL.
         """
         super().create_model_card(*args, **kwargs)
@@ -79,12 +78,9 @@ class ReproModelCard:
         card.save(path)
 
     def _draw(self) -> bool:
-        """Draw the picture beside the card, if there is anything to draw and something to draw it with."""
+        """Draw the picture beside the card, if there is anything to draw."""
         scored = self._newest_scored
         if scored is None or not scored.scored.any():
-            return False
-        if importlib.util.find_spec("matplotlib") is None:
-            logger.warning_once("The model card has no picture: pip install 'repro-trl[plots]' for one.")
             return False
         _draw_objective(os.path.join(self.args.output_dir, PICTURE), scored)
         return True
@@ -103,7 +99,8 @@ def _settings(args: ReproConfigMixin) -> list[tuple[str, str]]:
 def _metrics(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     rows = []
     for name, meaning in _METRICS.items():
-        values = [entry[name] for entry in history if math.isfinite(entry.get(name, math.nan))]
+        # TRL logs None for a reward that no completion got.
+        values = [entry[name] for entry in history if entry.get(name) is not None and math.isfinite(entry[name])]
         if values:
             rows.append((f"{meaning}: `{name}`", f"{values[0]:.4g}", f"{values[-1]:.4g}"))
     return rows

@@ -13,12 +13,13 @@ from transformers.utils import logging
 
 from ..method.answer_forms import (
     AnswerForm,
+    FormEvidence,
     Separation,
     best_separation,
     candidate_forms,
+    describe_choice,
     frequent_texts,
     own_texts,
-    separations,
 )
 from ..method.completions import ScoringRow
 from ..method.measure import ask_forms
@@ -26,8 +27,6 @@ from .policy_scorer import PolicyScorer
 
 logger = logging.get_logger(__name__)
 
-# Completions of each kind that the choice rests on at least.
-_ENOUGH = 8
 # Generation batches after which the candidates are compared again.
 _RECHECK_EVERY = 50
 # Standard errors by which another one must be better then to be named.
@@ -48,9 +47,7 @@ class PrefixSearch:
     def __init__(self, scorer: PolicyScorer) -> None:
         self.chosen: AnswerForm | None = None
         self._scorer = scorer
-        self._forms: list[AnswerForm] = []
-        self._objective: list[Tensor] = []  # (N, F, 2) of each batch, on the CPU
-        self._right: list[Tensor] = []  # (N,) of each batch
+        self._evidence: FormEvidence | None = None
         self._batches = 0
         self._has_warned = False
 
@@ -75,20 +72,26 @@ class PrefixSearch:
         self._batches += 1
         if self.chosen is not None and self._batches % _RECHECK_EVERY:
             return
-        if self.chosen is not None:
-            self._objective, self._right = [], []
-        if not self._forms:
-            self._forms = self._find_forms(texts)
+        (has_images,) = self._scorer.agree("pixel_values" in batch)
+        if has_images:
+            self._warn_of_images()
+            return
+        if self._evidence is None:
+            self._evidence = FormEvidence(self._find_forms(texts))
+        elif self.chosen is not None:
+            self._evidence = FormEvidence(self._evidence.forms)
         rows, _ = self._scorer.read(answers, batch["completion_ids"], batch["completion_mask"].bool(), policy_mask)
         self._ask(batch, rows, answers, right, batch_size)
-        verdicts = torch.cat(self._right)
-        if min(int(verdicts.sum()), int((~verdicts).sum())) < _ENOUGH:
-            return
-        found = separations(self._forms, torch.cat(self._objective), verdicts)
-        if self.chosen is None:
-            self._choose(found, len(verdicts))
-        else:
+        found = self._evidence.separations()
+        if found is not None and self.chosen is None:
+            self._choose(found)
+        elif found is not None:
             self._compare(found)
+
+    def _warn_of_images(self) -> None:
+        if not self._has_warned and self._scorer.accelerator.is_main_process:
+            logger.warning("repro_answer_prefix='auto' is skipped: with images in prompts the paper's form is used.")
+        self._has_warned = True
 
     def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
         settings = self._scorer.settings
@@ -114,41 +117,35 @@ class PrefixSearch:
         scorer = self._scorer
         reader = scorer.reader
         (num_micro_batches,) = scorer.agree(math.ceil(len(rows) / batch_size))
-        found = torch.full((len(answers), len(self._forms), 2), math.nan, device=batch["completion_ids"].device)
+        found = torch.full(
+            (len(answers), len(self._evidence.forms), 2), math.nan, device=batch["completion_ids"].device
+        )
         with scorer.scoring_mode():
             for first in range(0, num_micro_batches * batch_size, batch_size):
                 part = rows[first : first + batch_size]
                 asked = [
                     [
                         tokens
-                        for form in self._forms
+                        for form in self._evidence.forms
                         for tokens in reversed(reader.encode(answers[row.index], row.finished, form))
                     ]
                     for row in part
-                ] or [[reader.idle_row().answer] * (2 * len(self._forms))]
+                ] or [[reader.idle_row().answer] * (2 * len(self._evidence.forms))]
                 values = ask_forms(
                     scorer.model, batch, part or [reader.idle_row()], asked, scorer.temperature, scorer.method
                 )
                 for place, row in enumerate(part):
                     found[row.index] = values[place]
         verdicts = torch.tensor([bool(verdict) for verdict in right], device=found.device)
-        counted = torch.tensor([verdict is not None for verdict in right], device=found.device)
-        counted &= found.isfinite().all(dim=(1, 2))
-        found, verdicts, counted = (scorer.accelerator.gather(t).cpu() for t in (found, verdicts, counted))
-        self._objective.append(found[counted])
-        self._right.append(verdicts[counted])
+        unknown = torch.tensor([verdict is None for verdict in right], device=found.device)
+        found[unknown] = math.nan
+        self._evidence.add(*(scorer.accelerator.gather(tensor) for tensor in (found, verdicts)))
 
-    def _choose(self, found: list[Separation], count: int) -> None:
-        best, second = best_separation(found)
+    def _choose(self, found: list[Separation]) -> None:
+        best, _ = best_separation(found)
         self.chosen = self._scorer.reader.form = best.form
-        self._objective, self._right = [], []
         if self._scorer.accelerator.is_main_process:
-            logger.warning(
-                f"repro_answer_prefix='auto': asking for the answer with {best.form} (AUC {best.auc:.2f}, J "
-                f"{best.objective:.2f} on right completions; runner-up {second.form}, {second.auc:.2f}, "
-                f"{second.objective:.2f}; the paper's form {found[0].auc:.2f}, {found[0].objective:.2f}; {count} "
-                "completions)."
-            )
+            logger.warning(f"repro_answer_prefix='auto': {describe_choice(found, self._evidence.count)}.")
 
     def _compare(self, found: list[Separation]) -> None:
         used = next(one for one in found if one.form == self.chosen)
@@ -165,19 +162,20 @@ class PrefixSearch:
 
     def state(self) -> dict[str, Any]:
         """What a resumed run needs to go on with the same form, or the same search; the same on all processes."""
+        evidence = self._evidence
         return {
             "chosen": None if self.chosen is None else dataclasses.asdict(self.chosen),
-            "forms": [dataclasses.asdict(form) for form in self._forms],
-            "objective": [part.tolist() for part in self._objective],
-            "right": [part.tolist() for part in self._right],
+            "forms": None if evidence is None else [dataclasses.asdict(form) for form in evidence.forms],
+            "evidence": None if evidence is None or self.chosen is not None else evidence.state(),
             "batches": self._batches,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over what `state` returned."""
-        self._forms = [AnswerForm(**form) for form in state["forms"]]
-        self._objective = [torch.tensor(part).view(-1, len(self._forms), 2) for part in state["objective"]]
-        self._right = [torch.tensor(part, dtype=torch.bool) for part in state["right"]]
         self._batches = state["batches"]
+        if state["forms"] is not None:
+            self._evidence = FormEvidence([AnswerForm(**form) for form in state["forms"]])
+        if state["evidence"] is not None:
+            self._evidence.restore(state["evidence"])
         if state["chosen"] is not None:
             self.chosen = self._scorer.reader.form = AnswerForm(**state["chosen"])

@@ -86,7 +86,7 @@ class ReproMixin(ReproModelCard):
                 self.model, self._tokenizer, self.args, self.accelerator, self.temperature, self.segment_starts
             )
             self._shared_pass = SharedPass(self._scorer, lambda: sharing_obstacle(self))
-            self._health = ObjectiveHealth(self._scorer)
+            self._health = {mode: ObjectiveHealth(self._scorer) for mode in ("train", "eval")}
             if self.args.repro_answer_prefix == AUTO_PREFIX:
                 self._prefix_search = PrefixSearch(self._scorer)
 
@@ -140,8 +140,7 @@ class ReproMixin(ReproModelCard):
         process = alpha * scored.advantages * mask
         seconds = scores.seconds + time.perf_counter() - started
         self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
-        auc = self._health.update(scored, verdicts)
-        self._metrics["train" if self.model.training else "eval"]["repro/objective_auc"].append(auc)
+        self._metrics[self._mode]["repro/objective_auc"].append(self._health[self._mode].update(scored, verdicts))
         total = outcome * mask + process
         if self.args.repro_trace_steps > 0 or self.log_completions:
             self._traces.record(rollout, scored, total, self._answers)
@@ -150,7 +149,7 @@ class ReproMixin(ReproModelCard):
     def _kept_state(self) -> dict[str, Any]:
         state = super()._kept_state()
         if self.args.repro_alpha > 0:
-            state["objective_health"] = self._health.state()
+            state["objective_health"] = self._health["train"].state()
         if self._prefix_search is not None:
             state["prefix_search"] = self._prefix_search.state()
         return state
@@ -158,7 +157,7 @@ class ReproMixin(ReproModelCard):
     def _restore_state(self, state: dict[str, Any]) -> None:
         super()._restore_state(state)
         if self.args.repro_alpha > 0 and "objective_health" in state:
-            self._health.restore(state["objective_health"])
+            self._health["train"].restore(state["objective_health"])
         if self._prefix_search is not None and "prefix_search" in state:
             self._prefix_search.restore(state["prefix_search"])
 
@@ -169,6 +168,10 @@ class ReproMixin(ReproModelCard):
             return self._shared_pass.scores
         image_pass = self._get_per_token_logps_and_entropies
         return self._scorer.score(rollout.batch, self._answers, rollout.policy_mask, self._size, image_pass)
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
 
     @property
     def _size(self) -> int:
@@ -278,7 +281,7 @@ class ReproMixin(ReproModelCard):
         means = {name: total / number if number else math.nan for name, (total, number) in sums.items()}
         variance = means["process_reward/std"] - means["process_reward/mean"] ** 2
         means["process_reward/std"] = math.sqrt(max(variance, 0.0)) if variance == variance else math.nan
-        metrics = self._metrics["train" if self.model.training else "eval"]
+        metrics = self._metrics[self._mode]
         for name, value in means.items():
             metrics[f"repro/{name}"].append(value)
 

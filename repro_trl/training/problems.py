@@ -50,7 +50,9 @@ def load_problems(
     count = script_args.num_eval_problems
     mixture = dataset_args.datasets if dataset_args else []
     if not mixture and script_args.dataset_name in (None, POCKET):
-        return demo_task.train_dataset(), demo_task.eval_dataset(count) if count else None
+        train, held_out = demo_task.train_dataset(), demo_task.eval_dataset(count) if count else None
+        training_args.repro_answer_column = training_args.repro_answer_column or find_answer_column([train[0]])
+        return train, held_out
     if script_args.dataset_streaming:
         raise ValueError("dataset_streaming=True: problems are held out of the whole dataset. Leave the setting out.")
 

@@ -39,14 +39,25 @@ def evaluation_columns(trainer: Any) -> dict[str, str]:
     return {name: f"eval_{key}" for name, key in training_columns(trainer).items()}
 
 
-def figures(logs: Mapping[str, Any], columns: Mapping[str, str]) -> str:
+# Names and formats in a line, and in a bar, which has to fit into 80 columns.
+_LINE = {
+    "accuracy": "accuracy {:.2f}",
+    "thinking tokens": "thinking tokens {:.2f}",
+    "backtracks": "backtracks {:.2f}",
+    "truncated": "truncated {:.2f}",
+    "J gain": "J gain {:+.2f}",
+}
+_BAR = _LINE | {"thinking tokens": "thinking {:.0f}", "backtracks": "backtracks {:.1f}"}
+
+
+def figures(logs: Mapping[str, Any], columns: Mapping[str, str], formats: Mapping[str, str] = _LINE) -> str:
     """The figures that `logs` has of these columns, in one line; empty where it has none of accuracy."""
     if columns["accuracy"] not in logs:
         return ""
     values = {name: logs.get(key) for name, key in columns.items()}
     # What does not happen needs no room.
     shown = {name: value for name, value in values.items() if value is not None and (value or name != "truncated")}
-    return "  ".join(f"{name} {value:{'+.2f' if name == 'J gain' else '.2f'}}" for name, value in shown.items())
+    return "  ".join(formats[name].format(value) for name, value in shown.items())
 
 
 class ProgressLines(TrainerCallback):
@@ -70,8 +81,7 @@ class ProgressLines(TrainerCallback):
 
 class ProgressBar(TrainerCallback):
     """
-    One bar for the training, with the figures of the last logging step behind it; those of held-out problems while
-    there are no others.
+    One bar for the training, with the figures of the last logging step, or of the last evaluation, behind it.
 
     Args:
         training, held_out: columns as in `training_columns`.
@@ -83,16 +93,21 @@ class ProgressBar(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, dynamic_ncols=True)
-            self.bar.set_description_str("held out" if args.eval_on_start else "training")
+            self.bar = tqdm(
+                desc="measuring held-out problems " if args.eval_on_start else "",
+                total=state.max_steps,
+                initial=state.global_step,
+                dynamic_ncols=True,
+                bar_format="{desc}{n_fmt}/{total_fmt} {bar} {elapsed}<{remaining}{postfix}",
+            )
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
-            self.bar.set_description_str("held out")
+            self.bar.set_description_str("measuring held-out problems ")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
-            self.bar.set_description_str("training")
+            self.bar.set_description_str("")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
@@ -101,10 +116,7 @@ class ProgressBar(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if self.bar is None or not logs:
             return
-        line = figures(logs, self.training)
-        if not line and (held_out := figures(logs, self.held_out)):
-            line = f"held out: {held_out}"
-        if line:
+        if line := figures(logs, self.training, _BAR) or figures(logs, self.held_out, _BAR):
             self.bar.set_postfix_str(line)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -44,10 +44,14 @@ def compare_runs(plain: str | Path, repro: str | Path, title: str) -> str:
         title: of the algorithm.
     """
     plain_rows, repro_rows = read_rows(plain), read_rows(repro)
+    # J is not measured without RePro.
+    shown = [column for column in repro_rows["after"] if plain_rows["after"].get(column) is not None]
+    plain_rows, repro_rows = (
+        {name: {column: row.get(column) for column in shown} for name, row in rows.items()}
+        for rows in (plain_rows, repro_rows)
+    )
     rows = {"before": repro_rows["before"]}
     if plain_rows["before"] != repro_rows["before"]:  # as with vLLM, whose samples differ
         rows = {f"before {title}": plain_rows["before"], f"before {title} with RePro": repro_rows["before"]}
     rows |= {f"after {title}": plain_rows["after"], f"after {title} with RePro": repro_rows["after"]}
-    # J is not measured without RePro.
-    shown = [column for column in repro_rows["after"] if plain_rows["after"].get(column) is not None]
-    return format_table({name: {column: row[column] for column in shown} for name, row in rows.items()})
+    return format_table(rows)

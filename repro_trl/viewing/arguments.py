@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ..config import ReproConfigMixin
@@ -48,8 +50,16 @@ def columns_from_arguments(arguments: argparse.Namespace) -> "Columns":
     return Columns(arguments.prompt_column, arguments.completion_column, arguments.answer_column)
 
 
-def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments that name the model, and RePro's settings with the names and texts that they have in training."""
+def add_scoring_arguments(
+    parser: argparse.ArgumentParser, defaults: Mapping[str, object] = MappingProxyType({})
+) -> None:
+    """
+    Arguments that name the model, and RePro's settings with the names and texts that they have in training.
+
+    Args:
+        parser: takes the arguments.
+        defaults: of settings that differ from those in training.
+    """
     model = add_model_arguments(parser, "Hub name or folder. Default: the embedded model.")
     add_former_name(parser, "--revision", "--model_revision")
     model.add_argument("--device", metavar="NAME", help="Default: the accelerator, or else the CPU.")
@@ -67,9 +77,9 @@ def add_scoring_arguments(parser: argparse.ArgumentParser) -> None:
                 f"--{f.name}",
                 type=_type(f),
                 nargs="+" if f.type == list[str] | None else None,
-                default=f.default,
+                default=defaults.get(f.name, f.default),
                 choices=f.metadata.get("choices"),
-                help=f"{f.metadata['help']} Default: {f.default!r}.".replace("%", "%%"),
+                help=f"{f.metadata['help']} Default: {defaults.get(f.name, f.default)!r}.".replace("%", "%%"),
             )
 
 

@@ -3,15 +3,18 @@
 import argparse
 from pathlib import Path
 
+from ..recipe import RECIPE
+from ..row_files import COMPRESSIONS, SUFFIXES
 from ..shared_arguments import add_former_name, add_sampling_arguments, positive_integer
 from .arguments import add_row_arguments, add_scoring_arguments
 
-_DESCRIPTION = """
+_DESCRIPTION = f"""
 Takes completions that a file holds, or else samples some for its problems, scores them with the model, and writes a
 page that needs no network: each thought by segment, coloured by process reward, with the advantage of every token.
-Files may be jsonl, json, csv or parquet, with .gz too, folders of them, the parquet files of TRL's logged
-completions, or trace files, which are shown as they are. Without a source the problems are those of the embedded
-model, which is asked for its answers as in its training recipe, with --repro_answer_prefix $'</think>\\n\\n'.
+Files may be {", ".join(SUFFIXES)}, those of text also with {" or ".join(COMPRESSIONS)} behind, folders of them,
+the parquet files of TRL's logged completions, or trace files, which are shown as they are. Without a source the
+problems are those of the embedded model, which is asked for its answers as in its training recipe, with
+--repro_answer_prefix $'</think>\\n\\n'.
 """
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 DEFAULT_LIMIT = 8
@@ -62,10 +65,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"Put after problems that are plain text. Default: {INSTRUCTION!r}; nothing for the embedded model.",
     )
     add_row_arguments(parser)
-    add_scoring_arguments(parser)
+    add_scoring_arguments(parser, defaults=RECIPE)
     add_former_name(parser, "--num_samples", "--num_generations")
     add_former_name(parser, "--max_new_tokens", "--max_completion_length")
-    parser.set_defaults(repro_answer_prefix=None)
+    parser.set_defaults(repro_answer_prefix=None)  # the bundled model's is known
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -4,12 +4,16 @@ import argparse
 import itertools
 import math
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from ..command_line import DONE, FAILED, INTERRUPTED
+from ..config import AUTO_PREFIX
 from ..demo import ANSWER_PREFIX
 from ..generation import TransformersSampler
 from ..messages import Messages, prompt_text
@@ -17,6 +21,7 @@ from ..output_files import atomic_path, check_output
 from ..sampling import Sampling, completion_seed
 from ..traces import Trace, make_trace, write_traces
 from .arguments import scorer_from_arguments
+from .form_search import search_form
 from .inspect_arguments import INSTRUCTION
 from .inspect_source import Source
 from .page import write_page
@@ -94,43 +99,64 @@ def _by_prompt(traces: list[Trace]) -> list[list[Trace]]:
 # ------------------------------------------------------------------------------------------------ sampling and scoring
 
 
+@dataclass(frozen=True)
+class _Prompt:
+    """The completions of one prompt, given or sampled, and what is known of each."""
+
+    number: int
+    text: str
+    prompt_ids: list[int]
+    completions: list[list[int]]
+    answers: list[str | None]
+    more: list[dict[str, Any]]
+
+
 def _score(arguments: argparse.Namespace, source: Source, traces: list[Trace]) -> None:
     """Add the traces of all that the source holds, prompt by prompt."""
     if arguments.repro_answer_prefix is None:
-        arguments.repro_answer_prefix = "" if arguments.model_name_or_path else ANSWER_PREFIX
+        arguments.repro_answer_prefix = AUTO_PREFIX if arguments.model_name_or_path else ANSWER_PREFIX
     scorer = scorer_from_arguments(arguments)
     with tqdm(desc="inspect", unit=" prompts") as progress:
-        for number, (rows, is_problem) in enumerate(source.groups(), start=1):
-            prompt = _prompt(arguments, scorer, rows[0].prompt, is_problem)
-            problem = scorer.prompt_problem(prompt)
-            sound = []
-            for row in rows:
-                try:
-                    if problem:
-                        raise ValueError(problem)
-                    _logged(row)
-                    sound.append(row)
-                except ValueError as error:
-                    source.refuse(Refusal(row.place, str(error)))
-            if sound:
-                traces += _traces(arguments, scorer, prompt, sound, number)
-            progress.update()
+        prompts = _prompts(arguments, scorer, source, progress)
+        if arguments.repro_answer_prefix == AUTO_PREFIX:
+            prompts = list(prompts)
+            search_form(scorer, [(p.prompt_ids, p.completions, p.answers) for p in prompts], "inspect")
+        for prompt in prompts:
+            traces += _traces(scorer, prompt)
 
 
-def _traces(
-    arguments: argparse.Namespace, scorer: CompletionScorer, prompt: str | Messages, rows: list[Row], number: int
-) -> list[Trace]:
-    """The completions of one prompt, given or sampled, as traces."""
-    prompt_ids = scorer.encode_prompt(prompt)
-    if rows[0].completions:
-        completions = [scorer.encode_completion(text) for row in rows for text in row.completions]
-        answers = [row.answer for row in rows for _ in row.completions]
-        more = [_logged(row) for row in rows for _ in row.completions]
-    else:
-        completions, truncated = _sample(arguments, scorer, prompt_ids, number)
-        answers = [rows[0].answer] * len(completions)
-        more = [{"truncated": cut} for cut in truncated]
-    group = scorer.score(prompt_ids, completions, answers)
+def _prompts(
+    arguments: argparse.Namespace, scorer: CompletionScorer, source: Source, progress: tqdm
+) -> Iterator[_Prompt]:
+    for number, (rows, is_problem) in enumerate(source.groups(), start=1):
+        prompt = _prompt(arguments, scorer, rows[0].prompt, is_problem)
+        problem = scorer.prompt_problem(prompt)
+        sound = []
+        for row in rows:
+            try:
+                if problem:
+                    raise ValueError(problem)
+                _logged(row)
+                sound.append(row)
+            except ValueError as error:
+                source.refuse(Refusal(row.place, str(error)))
+        if sound:
+            prompt_ids = scorer.encode_prompt(prompt)
+            if sound[0].completions:
+                completions = [scorer.encode_completion(text) for row in sound for text in row.completions]
+                answers = [row.answer for row in sound for _ in row.completions]
+                more = [_logged(row) for row in sound for _ in row.completions]
+            else:
+                completions, truncated = _sample(arguments, scorer, prompt_ids, number)
+                answers = [sound[0].answer] * len(completions)
+                more = [{"truncated": cut} for cut in truncated]
+            yield _Prompt(number, prompt_text(prompt), prompt_ids, completions, answers, more)
+        progress.update()
+
+
+def _traces(scorer: CompletionScorer, prompt: _Prompt) -> list[Trace]:
+    """The completions of one prompt as traces."""
+    group = scorer.score(prompt.prompt_ids, prompt.completions, prompt.answers)
     return [
         make_trace(
             scorer.tokenizer,
@@ -138,12 +164,12 @@ def _traces(
             group.scored,
             index,
             ids,
-            answers[index],
-            group=str(number),
-            prompt=prompt_text(prompt),
-            **more[index],
+            prompt.answers[index],
+            group=str(prompt.number),
+            prompt=prompt.text,
+            **prompt.more[index],
         )
-        for index, ids in enumerate(completions)
+        for index, ids in enumerate(prompt.completions)
     ]
 
 
@@ -171,9 +197,9 @@ def _logged(row: Row) -> dict[str, Any]:
     Raises:
         ValueError: the step is none.
     """
-    record = row.record
-    if not _NO_REWARDS <= record.keys():
+    if not _NO_REWARDS <= row.record.keys():
         return {}
+    record = {name: float(value) if isinstance(value, Decimal) else value for name, value in row.record.items()}
     step = record["step"]
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise ValueError(f"'step' must be an integer >= 0, not {step!r:.40}")

@@ -17,7 +17,6 @@ from ..columns import (
     read_column,
 )
 from ..messages import Messages, completion_text, prompt_text
-from ..row_files import plain_numbers
 
 HEAD = 20
 """Rows that tell what a source is, for the first ones may be broken."""
@@ -51,7 +50,7 @@ class Row:
 
     Attributes:
         place: its source and number there, for messages.
-        record: the row as it was read, its numbers `int` and `float`.
+        record: the row as it was read.
         prompt: text, or messages.
         completions: texts; empty where none were asked for.
         has_list: whether the row has a list of completions rather than a single one.
@@ -139,7 +138,7 @@ def check_row(
             answer = _check_answer(name, value)
     except ValueError as error:
         return Refusal(place, str(error))
-    return Row(place, plain_numbers(record), prompt, completions, has_list, answer)
+    return Row(place, record, prompt, completions, has_list, answer)
 
 
 def has_completions(record: Any, columns: Columns) -> bool:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from ..row_files import COMPRESSIONS, SUFFIXES
 from .arguments import add_row_arguments, add_scoring_arguments
 
 FIELD = "repro"
@@ -13,9 +14,10 @@ Each row gets a field {FIELD!r}: an object, or a list of them where the row has 
 boundaries (tokens before each boundary), entropies (nats, at the boundaries that are segment starts), objective (J,
 nats per answer token), magnitude, stability and scores at the boundaries, process_rewards and normalized_rewards of
 the segments between them, and advantages of the tokens; or not_scored with the reason. Neighbouring rows with the same
-prompt are one group for the normalisation. The input may be a jsonl, json, csv or parquet file, with .gz too, or a
-folder of them. Rows that cannot be read are reported with their line numbers and left out,
-and the exit status is then 1. The same command run again goes on where an interrupted one stopped.
+prompt are one group for the normalisation. The input may be a {", ".join(SUFFIXES)} file, those of text also
+with {" or ".join(COMPRESSIONS)} behind, or a folder of them. Rows that cannot be read are reported with their line
+numbers and left out, and the exit status is then 1. The same command run again goes on where an interrupted one
+stopped.
 """
 
 

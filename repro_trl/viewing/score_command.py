@@ -11,12 +11,14 @@ from typing import Any
 from tqdm import tqdm
 
 from ..command_line import DONE, FAILED, run_command
+from ..config import AUTO_PREFIX
 from ..demo import MODEL_DIR
 from ..jsonl import JsonlWriter, read_object, write_atomically
 from ..models import model_files
-from ..row_files import RowFileError, row_files, scan_rows
+from ..row_files import RowFileError, json_text, parse_json, row_files, scan_rows
 from ..traces import floats, fork_entropies
 from .arguments import columns_from_arguments, scorer_from_arguments
+from .form_search import search_form
 from .rows import HEAD, Refusal, Row, check_row, groups
 from .score_arguments import FIELD
 from .scorer import CompletionScorer, ScoredGroup
@@ -94,12 +96,13 @@ def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> No
 
 def _check_written(row: Row, line: bytes, output: Path) -> None:
     try:
-        written = json.loads(line)
+        written = parse_json(line.decode(), str(output))
         written.pop(FIELD)
-    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         written = None
-    # As text, in which NaN equals itself.
-    if json.dumps(written) != json.dumps({name: value for name, value in row.record.items() if name != FIELD}):
+    record = json_text({name: value for name, value in row.record.items() if name != FIELD})
+    # As text, in which NaN equals itself, of what was read from text, in which 1e22 and 1E+22 are one number.
+    if json_text(written) != json_text(parse_json(record, row.place)):
         raise ValueError(
             f"{output} does not belong to this input: its row for {row.place} is another one. Give --overwrite, "
             "or name another file."
@@ -113,6 +116,11 @@ def _score_files(
     arguments: argparse.Namespace, files: list[Path], scorer: CompletionScorer, writer: JsonlWriter
 ) -> int:
     num_rows = 0
+    if arguments.repro_answer_prefix == AUTO_PREFIX:
+        # The same rows come first however often the command is run, so a resumed run finds the same form.
+        with tqdm(disable=True) as silent:
+            looked_at = _Reader(arguments, scorer, is_quiet=True)
+            search_form(scorer, (looked_at.encode(group) for group in groups(looked_at.rows(files, silent))), "score")
     reader = _Reader(arguments, scorer)
     with (
         open(arguments.output, "rb") as written,
@@ -151,7 +159,8 @@ def _score_files(
 class _Reader:
     """Reads rows, refuses what cannot be scored, and counts what it meets."""
 
-    def __init__(self, arguments: argparse.Namespace, scorer: CompletionScorer) -> None:
+    def __init__(self, arguments: argparse.Namespace, scorer: CompletionScorer, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
         self._columns = columns_from_arguments(arguments)
         self._as_user_message = arguments.as_user_message
         self._scorer = scorer
@@ -172,21 +181,28 @@ class _Reader:
                     yield row
                 else:
                     self.refused += 1
-                    progress.write(str(row), file=sys.stderr)
+                    if not self._is_quiet:
+                        progress.write(str(row), file=sys.stderr)
 
     def _problem(self, row: Row) -> str | None:
         try:
-            json.dumps(row.record)
+            json_text(row.record)
         except TypeError as error:  # dates and bytes of parquet files
             return f"it cannot be written as JSON ({error})"
+        except RecursionError:
+            return "it is nested too deeply"
         return self._scorer.prompt_problem(self._prompt(row))
+
+    def encode(self, group: list[Row]) -> tuple[list[int], list[list[int]], list[str | None]]:
+        """Prompt ids, completions and ground truths of a group's rows."""
+        prompt_ids = self._scorer.encode_prompt(self._prompt(group[0]))
+        completions = [self._scorer.encode_completion(text) for row in group for text in row.completions]
+        return prompt_ids, completions, [row.answer for row in group for _ in row.completions]
 
     def score(self, group: list[Row]) -> list[bytes]:
         """The lines of a group's rows, scores added."""
         scorer = self._scorer
-        prompt_ids = scorer.encode_prompt(self._prompt(group[0]))
-        completions = [scorer.encode_completion(text) for row in group for text in row.completions]
-        answers = [row.answer for row in group for _ in row.completions]
+        prompt_ids, completions, answers = self.encode(group)
         result = scorer.score(prompt_ids, completions, answers)
         self.too_long += sum(scorer.exceeds_context(prompt_ids, ids) for ids in completions)
         added = [_scores(result, index, len(ids)) for index, ids in enumerate(completions)]
@@ -194,7 +210,7 @@ class _Reader:
         for row in group:
             own, added = added[: len(row.completions)], added[len(row.completions) :]
             record = {**row.record, FIELD: own if row.has_list else own[0]}
-            lines.append(json.dumps(record).encode() + b"\n")
+            lines.append(json_text(record).encode() + b"\n")
         return lines
 
     def _prompt(self, row: Row) -> str | list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from ..config import ReproConfigMixin
-from ..method.completions import CompletionReader
+from ..method.completions import CompletionReader, ScoringRow
 from ..method.measure import (
     boundary_count,
     choose_method,
@@ -87,8 +87,8 @@ class CompletionScorer:
     ) -> None:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.temperature, self.batch_size = temperature, batch_size
-        self._reader = CompletionReader(tokenizer, settings)
-        self._method = self._choose_method()
+        self.reader = CompletionReader(tokenizer, settings)
+        self.method = self._choose_method()
 
     @property
     def context_length(self) -> int | None:
@@ -138,30 +138,18 @@ class CompletionScorer:
         """
         if not prompt_ids:
             raise ValueError("the prompt has no tokens")
-        skipped = [
-            NO_ANSWER if answer is None else None if ids else EMPTY
-            for ids, answer in zip(completions, answers, strict=True)
-        ]
-        batch = self._batch(prompt_ids, completions)
-        rows = []
-        for index, (ids, answer) in enumerate(zip(completions, answers, strict=True)):
-            if skipped[index] is None:
-                row = self._reader.row(index, *self._reader.cut(ids), answer)
-                if self._has_room(len(prompt_ids) + row.end + len(row.answer.ids)):
-                    rows.append(row)
-                else:
-                    skipped[index] = TOO_LONG
+        batch, rows, skipped = self.read(prompt_ids, completions, answers)
         settings = self.settings
         num_boundaries = boundary_count(max((len(row.starts) for row in rows), default=0), settings.repro_top_k)
-        with scoring_mode(self.model, self._method):
+        with scoring_mode(self.model, self.method):
             found = score_batch(
                 self.model,
                 batch,
                 rows,
-                self._reader,
+                self.reader,
                 num_boundaries,
                 self.temperature,
-                self._method,
+                self.method,
                 self.batch_size,
             )
         objectives, _ = found.finite()
@@ -171,6 +159,24 @@ class CompletionScorer:
         count, length = batch["completion_ids"].shape
         one_group = torch.zeros(count, dtype=torch.long, device=self.model.device)
         return ScoredGroup(reward_completions(objectives, settings, one_group, length), skipped)
+
+    def read(
+        self, prompt_ids: list[int], completions: Sequence[list[int]], answers: Sequence[str | None]
+    ) -> tuple[dict[str, Tensor], list[ScoringRow], list[str | None]]:
+        """The C completions as a batch, those that can be scored, and (C,) why the others cannot."""
+        skipped = [
+            NO_ANSWER if answer is None else None if ids else EMPTY
+            for ids, answer in zip(completions, answers, strict=True)
+        ]
+        rows = []
+        for index, (ids, answer) in enumerate(zip(completions, answers, strict=True)):
+            if skipped[index] is None:
+                row = self.reader.row(index, *self.reader.cut(ids), answer)
+                if self._has_room(len(prompt_ids) + row.end + len(row.answer.ids)):
+                    rows.append(row)
+                else:
+                    skipped[index] = TOO_LONG
+        return self._batch(prompt_ids, completions), rows, skipped
 
     def _has_room(self, length: int) -> bool:
         # Rotary positions go on beyond what a model was made for; a table of positions ends.
@@ -189,7 +195,7 @@ class CompletionScorer:
     def _shared_error(self) -> str | None:
         """What both methods differ by on some text of no meaning; never on a row, or the first would decide."""
         ids = self.encode_completion("1 + 1 = 2\n\n2 + 2 = 4\n\n")
-        row = self._reader.row(0, *self._reader.cut(ids), "4")
+        row = self.reader.row(0, *self.reader.cut(ids), "4")
         top_k = self.settings.repro_top_k
         num_boundaries = boundary_count(len(row.starts), top_k)
         with scoring_mode(self.model, "shared"):

@@ -277,7 +277,6 @@ def test_own_folder_and_compressed_files(tmp_path):
         ("27.0", "27"),
         ("1e3", "1000"),
         ('"007"', "007"),
-        ('"None"', "None"),
         ('"1e3"', "1e3"),
         ("1" * 5000, "1" * 5000),
     ],
@@ -292,12 +291,17 @@ def test_answers_keep_their_digits(tmp_path, written, answer):
         assert targets == [MathTarget(answer), MathTarget("0.5"), MathTarget("x")]
 
 
-@pytest.mark.parametrize(
-    "cell", ["None", "NA", "nan", "null", "True", "007", "1e3", "1.50", "12345678901234567890123"]
-)
+@pytest.mark.parametrize("cell", ["True", "007", "1e3", "1.50", "12345678901234567890123"])
 def test_cells_of_a_csv_file_are_text(tmp_path, cell):
     (tmp_path / "own.csv").write_text(f"problem,answer\n1,{cell}\n2,0.5\n")
     assert load_task(str(tmp_path / "own.csv")).problems[0].target == MathTarget(cell)
+
+
+@pytest.mark.parametrize("cell", ["None", "NA", "nan", "null", ""])
+def test_cells_that_say_that_there_is_no_answer(tmp_path, cell):
+    (tmp_path / "own.csv").write_text(f"problem,answer\n1,{cell}\n2,0.5\n")
+    with pytest.raises(TaskError, match="problem '0' has no answer"):
+        load_task(str(tmp_path / "own.csv"))
 
 
 def test_rows_in_memory_keep_their_digits():
@@ -312,13 +316,27 @@ def test_own_messages_are_taken_as_they_are():
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {"problem": "1+1", "solution": "Adding one to one, we get the number that we want. " * 8, "answer": "2"},
+        {"prompt": [{"role": "user", "content": "1+1"}], "reward_model": {"ground_truth": "2", "style": "rule"}},
+        {"question": "1+1", "verification_info": '{"ground_truth": "2"}'},
+        {"Problem": "1+1", "Answer": 2},
+    ],
+)
+def test_own_rows_are_read_in_the_columns_of_training(tmp_path, row):
+    (problem,) = load_task(str(write(tmp_path, "own", [row]))).problems
+    assert problem.target == MathTarget("2") and "1+1" in problem.prompt[0]["content"]
+
+
+@pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([{"text": "1+1", "answer": "2"}], r"the columns are \['text', 'answer'\]"),
-        ([{"problem": "1+1", "truth": "2"}], "answer or solution"),
+        ([{"problem": "1+1", "truth": "2"}], r"answer, .*reward_model\.ground_truth, .*solution"),
         ([{"problem": "1+1", "answer": "2"}, {"problem": "1+1", "answer": None}], "problem '1' has no answer"),
         ([{"problem": "1+1", "answer": "\\boxed{}"}], "has no answer"),
-        ([{"problem": "1+1", "answer": True}], "text, a number or None"),
+        ([{"problem": "1+1", "answer": True}], "text, a number, a list of these or None"),
     ],
 )
 def test_own_files_that_cannot_be_used(tmp_path, rows, message):

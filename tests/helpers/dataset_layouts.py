@@ -96,10 +96,10 @@ LAYOUTS = {
                 "source": "aops_forum",
                 "synthetic": False,
             }
-            for n, answer in enumerate([r"(1, 2), (2, 1)", "notfound", "7"])
+            for n, answer in enumerate([r"(1, 2), (2, 1)", "notfound", "7", "proof"])
         ],
         column="answer",
-        answers=["(1, 2), (2, 1)", None, "7"],
+        answers=["(1, 2), (2, 1)", None, "7", None],
         problem="problem",
     ),
     "Skywork-OR1": Layout(

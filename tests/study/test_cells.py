@@ -1,6 +1,8 @@
 """The study's arms, measurements and cells."""
 
+import random
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from repro_trl.method.advantage import normalize_rewards, reward_to_go
 from repro_trl.method.process_reward import process_rewards
-from study import arms, instruments, measure, sampler
+from study import arms, chain, health, instruments, large, measure, records, sampler, signals
 from study.cell import Cell, run_cell
 from study.tasks import TASKS
 
@@ -103,7 +105,7 @@ def test_credit_of_the_papers_form_is_that_of_the_method(model, tokenizer, sampl
 def test_shuffling_keeps_each_completions_rewards():
     torch.manual_seed(0)
     rewards, mask = torch.randn(40, 6), torch.arange(6) < torch.arange(40)[:, None] % 7
-    shuffled = arms.shuffle(rewards.masked_fill(~mask, 0.0), mask)
+    shuffled = signals.shuffle(rewards.masked_fill(~mask, 0.0), mask)
     assert not shuffled[~mask].any() and not torch.equal(shuffled, rewards.masked_fill(~mask, 0.0))
     for row in range(40):
         assert sorted(shuffled[row][mask[row]].tolist()) == sorted(rewards[row][mask[row]].tolist())
@@ -111,7 +113,7 @@ def test_shuffling_keeps_each_completions_rewards():
 
 def test_constants_know_only_the_place():
     mask = torch.tensor([[True] * 5, [True, True, True, False, False], [True, True, False, False, False]])
-    found = arms.ConstantRewards().segment_rewards(torch.randn(3, 5), torch.randn(3, 5), mask)
+    found = signals.ConstantRewards().segment_rewards(torch.randn(3, 5), torch.randn(3, 5), mask)
     expected = [[0.35, 0.02, 0.02, 0.5], [0.35, 0.5, 0, 0], [0.5, 0, 0, 0]]
     torch.testing.assert_close(found, torch.tensor(expected))
 
@@ -140,6 +142,56 @@ def test_potential_credit_is_the_objective_at_a_segments_start(model, tokenizer,
         for index, (start, end) in enumerate(zip(starts, ends, strict=True)):
             expected = (mean - values[row, index]).expand(end - start)
             torch.testing.assert_close(advantages[row, start:end], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_credit_of_a_rival_is_the_change_in_probability(model, tokenizer, sample):
+    boundaries, mask, values = scored = measure.objective(model, tokenizer, sample, "</think>\n\n", arms.ALL_STARTS)
+    given = measure.credit("vps", scored, sample).rewards
+    for row in range(len(values)):
+        bounds, probabilities = boundaries[row][mask[row]].tolist(), values[row][mask[row]].exp()
+        for (start, end), (before, after) in zip(pairwise(bounds), pairwise(probabilities), strict=True):
+            torch.testing.assert_close(given[row, start:end], (after - before).expand(end - start))
+
+
+def test_propagated_changes_pay_what_comes_next():
+    probabilities = torch.tensor([[0.1, 0.1, 0.11, 0.5, 0.5, 0.4, 0.4], [0.2, 0.2, 0.6, 0.6, 0.0, 0.0, 0.0]])
+    mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
+    found = signals.PropagatedChanges().segment_rewards(probabilities.clamp(min=1e-6).log(), None, mask)
+    decay = signals.PropagatedChanges.DECAY
+    expected = [[0.39 * decay**2, 0.39 * decay, 0.39, -0.1 * decay, -0.1, 0], [0.4 * decay, 0.4, 0, 0, 0, 0]]
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=0)
+
+
+def test_min_form_credit_is_the_worst_to_come():
+    normalized = torch.tensor([[1.0, -2.0, 3.0, 0.5], [2.0, 1.0, 0.0, 0.0]])
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    ends = torch.tensor([[1, 2, 4, 5], [3, 4, 4, 4]])
+    found = signals.MinimumToGo().token_advantages(normalized, mask, ends, 6)
+    worst = [[-2, -2, 0.5, 0.5, 0.5], [1, 1, 1, 1]]
+    mean = (-2 - 2 + 0.5 + 0.5 + 1 + 1) / 6  # one value a segment
+    torch.testing.assert_close(found[0], torch.tensor([value - mean for value in worst[0]] + [0.0]))
+    torch.testing.assert_close(found[1], torch.tensor([value - mean for value in worst[1]] + [0.0, 0.0]))
+
+
+def test_ranks_forget_how_far_an_outlier_lies():
+    spread = []
+
+    class Recorder:
+        def token_advantages(self, normalized, *args):
+            spread.append(normalized)
+
+    ranked = type("Ranked", (signals.RankedRewards, Recorder), {})()
+    torch.manual_seed(0)
+    rewards, mask = torch.randn(16, 5), torch.arange(5) < torch.arange(16)[:, None] % 5 + 1
+    far = torch.where(rewards == rewards[mask].max(), 100.0, rewards)
+    for values in (rewards, far):
+        ranked.token_advantages(values.masked_fill(~mask, 0.0), mask, None, 0)
+    torch.testing.assert_close(spread[0], spread[1])
+    assert not spread[0][~mask].any()
+    for first in (0, 8):
+        group, kept = spread[0][first : first + 8], mask[first : first + 8]
+        assert group[kept].mean().abs() < 1e-5 and abs(group[kept].std() - 1) < 1e-3
+        assert (group[kept].argsort() == rewards[first : first + 8][kept].argsort()).all()
 
 
 def test_perfect_rewards_have_perfect_auc(sample):
@@ -180,6 +232,49 @@ def test_evaluation_is_reproducible_and_leaves_no_trace(model, tokenizer):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.fixture(scope="module")
+def chain_health():
+    task = TASKS["chain"]
+    model = AutoModelForCausalLM.from_pretrained(task.model_dir).eval()
+    tokenizer = AutoTokenizer.from_pretrained(task.model_dir)
+    found = health.measure_health(model, tokenizer, "chain", seed=0)
+    torch.manual_seed(0)
+    return found, measure.draw(model, tokenizer, task, problem_seed=0, num_problems=32, num_generations=8), tokenizer
+
+
+def test_the_chain_policy_is_in_the_papers_regime(chain_health):
+    found, drawn, tokenizer = chain_health
+    assert 0.3 < drawn.correct.mean() < 0.6
+    assert len(drawn.segments) / len(drawn.texts) >= 12 and found["beyond k"] > 0.6
+    assert sum(found["labels"][label] for label in health.NEUTRAL) > 0.4
+    closed = [text for text in drawn.texts if "</think>" in text]
+    assert len(closed) > 0.85 * len(drawn.texts)
+    assert sum("</think>\\boxed{" in text for text in closed) > 0.98 * len(closed)
+    # The tokens of the answer are those that are scored.
+    ids = drawn.batch["completion_ids"][0][drawn.batch["completion_mask"][0].bool()].tolist()
+    text = drawn.texts[0]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    answer = tokenizer(text[text.rindex("\\boxed{") :], add_special_tokens=False)["input_ids"]
+    assert ids[-1 - len(answer) : -1] == answer
+
+
+def test_j_in_the_papers_form_knows_right_from_wrong_on_chain(chain_health):
+    found, *_ = chain_health
+    assert found["objective auc"]["repro"] > 0.8
+
+
+def test_the_chain_answer_is_settled_piece_by_piece(chain_health):
+    found, *_ = chain_health
+    by_steps = found["objective by steps"]["recipe"]
+    assert len(by_steps) == 6 and by_steps == sorted(by_steps)
+    assert by_steps[-1] - by_steps[0] > 1
+
+
+def test_overthinking_is_about_neutral_on_chain(chain_health):
+    found, *_ = chain_health
+    assert abs(found["longer gain"]) < 0.15
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("algorithm", "arm"),
@@ -200,3 +295,27 @@ def test_arms_of_a_seed_share_start_and_problems():
     shared = ("accuracy", "thinking_tokens", "backtracks")
     assert [curves[0][name] for name in shared] == [curves[1][name] for name in shared]
     assert "objective_gain" in curves[1] and "objective_gain" not in curves[0]
+
+
+@pytest.mark.slow
+def test_the_larger_study_runs_and_goes_on(tmp_path, capsys):
+    small = ["--num_changes", "6", "--hidden_size", "32", "--num_layers", "1", "--warm_up_steps", "6", "--steps", "1"]
+    options = ["--device", "cpu", "--output", str(tmp_path), *small]
+    large.main([*options, "--arms", "plain", "--seeds", "0"])
+    policy = (tmp_path / "policy" / "model.safetensors").read_bytes()
+    large.main([*options, "--arms", "plain", "recipe", "--seeds", "0"])
+    assert (tmp_path / "policy" / "model.safetensors").read_bytes() == policy
+    found = records.read(tmp_path / "cells.jsonl")
+    assert [record["arm"] for record in found] == ["plain", "recipe"]
+    assert all(record["device"] == "cpu" and len(record["curve"]) == 1 for record in found)
+    assert capsys.readouterr().out.count("chain/grpo/plain/0") == 1
+
+
+def test_thoughts_of_the_larger_study_are_long():
+    rng, task = random.Random(0), large.large_task(Path("policy"), 24)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    problems = task.sample_problems(200, 0, held_out=False)
+    traces = ["".join(chain.make_trace(problem, rng, large.STYLE)[0]) for problem in problems]
+    lengths = [len(ids) for ids in tokenizer(traces)["input_ids"]]
+    assert sum(lengths) / len(lengths) > 450 and max(lengths) < task.max_completion_length
+    assert sum(chain.make_trace(p, rng, large.STYLE)[1].endswith(f"{{{p.answer}}}") for p in problems) > 70

@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from study import grid, records, report, tuning
+from study import figures, grid, plot, records, regimes, report, tuning, verdicts
 from study.cell import Cell
 from study.intervals import Interval, all_of, interval, paired, verdict_better, verdict_equal
 from study.measure import auc
@@ -94,7 +94,7 @@ def test_the_grid_has_what_the_study_promises():
     cells = [cell for part in grid.PARTS.values() for cell in part()]
     assert len({cell.name for cell in cells}) == len(cells)
     main = {(cell.task, cell.algorithm, cell.arm, cell.seed) for cell in grid.main()}
-    assert len(main) == 2 * 4 * 2 * 5
+    assert len(main) == 3 * 4 * 2 * 5
     assert not {cell.seed for cell in grid.tuning()} & {cell.seed for cell in cells if not cell.overrides}
     for cell in cells:
         assert records.cell_of(json.loads(json.dumps(vars(cell)))).name == cell.name
@@ -114,14 +114,14 @@ def made_up(task, algorithm, arm, seed, accuracy, tokens):
 
 
 def claims_of(made: list[dict]) -> dict[str, str]:
-    lines = report.claims_table(report.Results(made)).splitlines()[2:]
+    lines = verdicts.claims_table(figures.Results(made)).splitlines()[2:]
     return {claim.strip(): verdict.strip(" *") for _, claim, verdict, *_ in (line.split("|") for line in lines)}
 
 
 def test_claims_follow_the_results():
     made = []
-    for task in report.TASKS:
-        for algorithm in report.ALGORITHMS:
+    for task in figures.TASKS:
+        for algorithm in figures.ALGORITHMS:
             for seed in range(5):
                 noise = 0.001 * seed
                 made.append(made_up(task, algorithm, "plain", seed, 0.8 + noise, 40 + seed))
@@ -138,7 +138,7 @@ def test_claims_follow_the_results():
 
 def test_controls_decide_about_credit():
     made = []
-    for task in report.TASKS:
+    for task in figures.TASKS:
         for seed in range(5):
             made.append(made_up(task, "grpo", "repro", seed, 0.9 + 0.001 * seed, 30))
             made.append(made_up(task, "grpo", "shuffled", seed, 0.8, 30 + seed))
@@ -151,11 +151,17 @@ def test_controls_decide_about_credit():
 
 def test_the_page_is_what_the_raw_results_give():
     page = report.PAGE.read_text()
-    assert report.fill(page, report.Results(records.read(records.CELLS_FILE))) == page
+    assert report.fill(page, figures.Results(records.read(records.CELLS_FILE))) == page
 
 
 def test_settings_are_those_that_the_tuning_cells_choose():
-    assert tuning.chosen(records.read(records.CELLS_FILE)) == tuning.settings_in_use()
+    chosen, used = tuning.chosen(records.read(records.CELLS_FILE)), tuning.settings_in_use()
+    assert chosen == {name: used[name] for name in chosen}
+    not_tuned = {name for name in used.keys() - chosen.keys()}
+    assert all(name.endswith("chain") for name in not_tuned)
+    for name in not_tuned:
+        if name.startswith("learning rate"):
+            assert used[name] == used["learning rate, grpo, chain"]
 
 
 def test_tuning_takes_the_best_over_its_seeds():
@@ -178,7 +184,7 @@ def test_tuning_takes_the_best_over_its_seeds():
 
 def test_a_page_without_markers_is_refused():
     with pytest.raises(ValueError, match="provenance"):
-        report.fill("# Results\n", report.Results([made_up("digits", "grpo", "plain", 0, 0.5, 30)]))
+        report.fill("# Results\n", figures.Results([made_up("digits", "grpo", "plain", 0, 0.5, 30)]))
 
 
 def made_up_start(task, seed, auc):
@@ -189,17 +195,43 @@ def made_up_start(task, seed, auc):
     return record | {"curve": [], "evaluations": {"0": start}}
 
 
-def test_claims_about_r_need_both_tasks():
+def test_claims_about_r_need_all_tasks():
     claim = "r of useful segments is above that of others (recipe)"
-    digits, search = ([made_up_start(task, seed, 0.9) for seed in range(5)] for task in report.TASKS)
+    digits = [made_up_start("digits", seed, 0.9) for seed in range(5)]
+    others = [made_up_start(task, seed, 0.9) for task in figures.TASKS[1:] for seed in range(5)]
     assert claims_of(digits)[claim] == "unclear"
-    assert claims_of(digits + search)[claim] == "seen"
+    assert claims_of(digits + others)[claim] == "seen"
     chance = [made_up_start("search", seed, 0.45 + seed / 100) for seed in range(5)]
     assert claims_of(chance)[claim] == "not seen"
 
 
+def test_regimes_say_what_controls_do_as_well():
+    made = []
+    for seed in range(5):
+        made.append(made_up("chain", "grpo", "plain", seed, 0.8, 60 + seed / 10))
+        made.append(made_up("chain", "grpo", "repro", seed, 0.79 + seed / 100, 50))
+        made.append(made_up("chain", "grpo", "constants", seed, 0.9 + seed / 100, 45))
+    results = figures.Results(made)
+    assert regimes.behaviour_cell(results, "digits", "repro", "accuracy") == "not run"
+    shorter = regimes.behaviour_cell(results, "chain", "repro", "thinking_tokens")
+    assert shorter == "**seen, but so with constants**, -10.2<br>constants: seen, -15.2<br>shuffled: not run"
+    accuracy = regimes.behaviour_cell(results, "chain", "repro", "accuracy")
+    assert accuracy.startswith("**unclear**, +0.010<br>constants: seen, +0.120")
+    head, _, *rows = regimes.regimes_table(results).splitlines()
+    assert head == "|  | claim | digits | search | chain |"
+    assert not any("GRPO-VPS" in row for row in rows), "rows of which nothing was run are left out"
+
+
+def test_what_was_not_run_does_not_hide_what_was():
+    made = [made_up("digits", "grpo", "plain", seed, 0.8, 40) for seed in range(5)]
+    made += [made_up("digits", "grpo", "repro", seed, 0.9 + seed / 1000, 40) for seed in range(5)]
+    claims = claims_of(made)
+    assert claims["accuracy rises under GRPO"] == claims["accuracy rises, all algorithms"] == "seen"
+    assert claims["accuracy rises under PPO"] == "not run"
+
+
 def test_plot(tmp_path):
-    made = [made_up_start(task, seed, 0.9) for task in report.TASKS for seed in range(3)]
+    made = [made_up_start(task, seed, 0.9) for task in figures.TASKS for seed in range(3)]
     made += [made_up("digits", "grpo", arm, seed, 0.5, 30) for arm in ("plain", "repro") for seed in range(2)]
-    report.plot(report.Results(made), tmp_path / "plot.svg")
+    plot.plot(figures.Results(made), tmp_path / "plot.svg")
     assert (tmp_path / "plot.svg").read_text().count("<path") > 20

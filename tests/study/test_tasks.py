@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from study import search
+from study import chain, search
 from study.tasks import TASKS, dataset
 
 
@@ -105,3 +105,78 @@ def test_a_guess_goes_on_from_where_the_thought_broke_off():
         assert len(answer) == search.LENGTH and answer.startswith(path[-1][1])
         guessed += len(path) <= search.LENGTH
     assert guessed > 50
+
+
+def test_chain_problems_have_an_answer_of_one_length():
+    for problem, _ in zip(chain.problems(0, False), range(200), strict=False):
+        assert len(problem.answer) == chain.LENGTH == len(str(int(problem.answer)))
+    assert chain.Problem(3, ("+4", "-5", "+6", "+1", "-7")).answer == "72892"
+
+
+def test_a_faultless_chain_trace_holds_one_right_step_a_letter():
+    rng, style = random.Random(0), chain.TraceStyle(clean=1, clean_slip=0, early=0)
+    for problem, _ in zip(chain.problems(0, False), range(100), strict=False):
+        segments, ending = chain.make_trace(problem, rng, style)
+        assert chain.label_segments(problem, segments) == ["step"] * chain.LENGTH
+        assert ending == f"</think>\\boxed{{{problem.answer}}}"
+
+
+def chain_traces(count, **style):
+    rng = random.Random(0)
+    pool = zip(chain.problems(1, False), range(count), strict=False)
+    return [(problem, *chain.make_trace(problem, rng, chain.TraceStyle(**style))) for problem, _ in pool]
+
+
+def test_chain_traces_are_long_and_mostly_neutral():
+    traces = chain_traces(1500)
+    labels = [label for problem, segments, _ in traces for label in chain.label_segments(problem, segments)]
+    assert len(labels) / len(traces) >= 12
+    neutral = sum(label in ("recheck", "filler", "restart") for label in labels)
+    assert neutral > 1.4 * sum(label in chain.USEFUL for label in labels)
+    assert set(labels) == {"step", "wrong", "carried", "fix", "recheck", "filler", "restart"}
+
+
+def test_overthinking_chain_traces_are_right_about_as_often_as_clean_ones():
+    right = [
+        sum(
+            ending.endswith(f"{{{problem.answer}}}") for problem, _, ending in chain_traces(3000, clean=clean, early=0)
+        )
+        for clean in (0, 1)
+    ]
+    assert abs(right[0] - right[1]) / 3000 < 0.08
+
+
+def test_labels_of_an_eventful_chain():
+    problem = chain.Problem(3, ("+4", "-5", "+6", "+1", "-7"))  # 7, 2, 8, 9, 2
+    thought = {
+        "A: 3+4 = 7\n\n": "step",
+        "B: 7-5 = 4\n\n": "wrong",
+        "C: 4+6 = 0\n\n": "carried",
+        "Hmm.\n\n": "filler",
+        "No, start over.\n\n": "restart",
+        "A: 3+4 = 7 \n\n": "recheck",
+        "B: 7-5 = 2\n\n": "fix",
+        "C: 2+6 = 9\n\n": "wrong",
+        "Wait, check C: 2+6 = 8\n\n": "fix",
+        "Let me check C: 2+6 = 8\n\n": "recheck",
+        "D: 8-1 = 7\n\n": "wrong",  # another change than the problem's
+        "D: 8+1 = 9\n\n": "fix",
+        "E: 9-7 = 2\n\n": "step",
+        "F: 2+1 = 3\n\n": "filler",  # there is no F
+    }
+    assert chain.label_segments(problem, list(thought)) == list(thought.values())
+    assert chain.label_segments(problem, []) == []
+
+
+def test_an_early_chain_answer_keeps_what_the_thought_has_settled():
+    guessed = 0
+    for _, segments, ending in chain_traces(300, early=1):
+        claims = {}
+        for segment in segments:
+            if " = " in segment:
+                words = segment.removesuffix("\n\n").split()
+                claims["ABCDE".index(words[-4][0])] = words[-1]
+        answer = ending.removeprefix("</think>").removeprefix("\\boxed{").removesuffix("}")
+        assert len(answer) == 5 and all(answer[index] == digit for index, digit in claims.items())
+        guessed += len(claims) < 5
+    assert guessed > 100

@@ -4,46 +4,12 @@ import math
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
-from pocket.make import make_tokenizer
-from tiny_models import tiny_model
-from tiny_policy import save_tiny_policy
-from tiny_runs import CheckedTrainer, losses, settings, token_reward, weights
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from checked_runs import check, train
+from tiny_runs import CheckedTrainer, settings, token_reward, weights
+from transformers import AutoTokenizer
 
 from repro_trl import ReproGRPOConfig
 from repro_trl.demo import task
-from repro_trl.method.measure import method_difference
-from repro_trl.method.objective import branch_pass
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return task.train_dataset(size=16, seed=3)
-
-
-def train(policy, dataset, tmp_path, reward=token_reward, trainer_class=CheckedTrainer, model_args=None, **overrides):
-    args = ReproGRPOConfig(**settings(tmp_path, **overrides))
-    trainer = trainer_class(policy, reward, args, dataset, **(model_args or {}))
-    trainer.train()
-    check(trainer)
-    return trainer
-
-
-def check(trainer):
-    assert len(losses(trainer)) == trainer.args.max_steps
-    assert all(map(math.isfinite, losses(trainer)))
-    assert all(process.any() for process in trainer.process_advantages()), "no process advantage at all"
-    assert trainer.state.log_history[0]["repro/segments"] > 1
-    assert not torch.equal(weights(trainer.accelerator.unwrap_model(trainer.model)), trainer.start)
-
 
 LOSS_TYPES = ["grpo", "dapo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"]
 
@@ -221,192 +187,6 @@ def test_evaluation_rows_without_the_answer_column(tmp_path, policy, dataset):
     assert metrics["eval_repro/no_answer_ratio"] == 1.0 and math.isfinite(metrics["eval_loss"])
 
 
-# --------------------------------------------------------------------------------- what the policy did not write
-
-
-class ScriptedTrainer(CheckedTrainer):
-    """Its turns are given, not sampled: `script[turn]`, the same for every prompt but for a number."""
-
-    script: list[str]
-    turn = 0
-
-    def _generate(self, prompts):
-        self.turn = 0
-        return super()._generate(prompts)
-
-    def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-        texts = [self.script[self.turn].format(number=i) for i in range(len(prompt_ids))]
-        self.turn += 1
-        return [[*self._tokenizer.encode(text), self._tokenizer.eos_token_id] for text in texts], None
-
-
-CALL = '<tool_call>\n{{"name": "NAME", "arguments": {{"number": {number}}}}}\n</tool_call>'
-
-
-def multiply(number: int) -> str:
-    """
-    Multiplies by seven.
-
-    Args:
-        number: what to multiply.
-    """
-    return f"Working.\n\nStill working.\n\nThe result is {7 * number}\n\nDone."
-
-
-class Counter:
-    def reset(self, **kwargs) -> str | None:
-        self.count = 0
-        return " Count."
-
-    def add(self, number: int) -> str:
-        """
-        Adds a number.
-
-        Args:
-            number: what to add.
-        """
-        self.count += number
-        return f"Now\n\nit is\n\n{self.count}"
-
-
-def counter_reward(environments, **kwargs):
-    return [float(environment.count) for environment in environments]
-
-
-@pytest.mark.parametrize("kind", ["tools", "async tools", "environment"])
-def test_tool_output_carries_no_process_advantage(tmp_path, dataset, kind):
-    from trl.chat_template_utils import qwen3_chat_template
-
-    async def add_slowly(number: int) -> str:
-        """
-        Multiplies by seven.
-
-        Args:
-            number: what to multiply.
-        """
-        return multiply(number)
-
-    policy = save_tiny_policy(tmp_path / "policy", max_position_embeddings=4096)  # TRL drops results beyond these
-    tokenizer = AutoTokenizer.from_pretrained(policy)
-    tokenizer.chat_template = qwen3_chat_template
-    tool, model_args, reward = {
-        "tools": ("multiply", {"tools": [multiply]}, token_reward),
-        "async tools": ("add_slowly", {"tools": [add_slowly]}, token_reward),
-        "environment": ("add", {"environment_factory": Counter}, counter_reward),
-    }[kind]
-
-    class Trainer(ScriptedTrainer):
-        script = [
-            "Let me see.\n\nI need the tool.\n\n" + CALL.replace("NAME", tool),
-            "So.\n\nThat is it.\n\n</think>\n\n\\boxed{{{number}}}",
-        ]
-
-    trainer = train(
-        policy,
-        dataset,
-        tmp_path,
-        reward=reward,
-        trainer_class=Trainer,
-        model_args={"processing_class": tokenizer, **model_args},
-        max_completion_length=1000,
-    )
-    assert trainer.state.log_history[0]["tools/call_frequency"] == 1
-    for rollout, _, total in trainer.rollouts:
-        tool_tokens = rollout.batch["completion_mask"].bool() & ~rollout.batch["tool_mask"].bool()
-        assert tool_tokens.any(1).all()
-        assert not total[tool_tokens].any()
-
-
-def test_rollout_func_with_env_mask_and_fields_of_its_own(tmp_path, policy, dataset):
-    def rollout_func(prompts, trainer):
-        tokenizer = trainer.processing_class
-        parts = [
-            ("One.\n\nTwo.\n\n", 1),
-            ("It says\n\nno\n\n", 0),
-            ("Three.\n\nFour {}.\n\n</think>\n\n\\boxed{{1}}", 1),
-        ]
-        completion_ids, env_mask = [], []
-        for i in range(len(prompts)):
-            pieces = [(tokenizer.encode(text.format(i) if own else text), own) for text, own in parts]
-            completion_ids.append([token for ids, _ in pieces for token in ids] + [tokenizer.eos_token_id])
-            env_mask.append([own for ids, own in pieces for _ in ids] + [1])
-        return {
-            "prompt_ids": [tokenizer.apply_chat_template(p, tokenize=True, return_dict=False) for p in prompts],
-            "completion_ids": completion_ids,
-            "logprobs": None,
-            "env_mask": env_mask,
-            "bonus": [0.5 * i for i in range(len(prompts))],
-        }
-
-    def reward(completions, bonus, **kwargs):
-        return bonus
-
-    trainer = train(policy, dataset, tmp_path, reward=reward, model_args={"rollout_func": rollout_func})
-    for rollout, _, total in trainer.rollouts:
-        foreign = rollout.batch["completion_mask"].bool() & ~rollout.policy_mask
-        assert foreign.any(1).all() and not total[foreign].any()
-
-
-# -------------------------------------------------------------------------------------------------------------- PEFT
-
-LORA = {"r": 4, "target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.1])
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_lora(tmp_path, policy, dataset, beta, checkpointing):
-    trainer = train(
-        policy,
-        dataset,
-        tmp_path,
-        model_args={"peft_config": LoraConfig(**LORA)},
-        beta=beta,
-        gradient_checkpointing=checkpointing,
-    )
-    base = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    trained = trainer.model.get_base_model().state_dict()
-    assert all(torch.equal(value, trained[name]) for name, value in base.state_dict().items() if name in trained)
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_lora_trained_on(tmp_path, policy, dataset, beta):
-    model = get_peft_model(AutoModelForCausalLM.from_pretrained(policy), LoraConfig(**LORA, init_lora_weights=False))
-    model.save_pretrained(tmp_path / "adapter")
-    model = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(policy), tmp_path / "adapter", is_trainable=True
-    )
-    trainer = train(
-        model,
-        dataset,
-        tmp_path,
-        model_args={"processing_class": AutoTokenizer.from_pretrained(policy)},
-        beta=beta,
-    )
-    assert ("ref" in trainer.model.peft_config) == (beta > 0)
-    assert trainer.model.active_adapters == ["default"]
-
-
-def test_lora_with_modules_to_save(tmp_path, policy, dataset):
-    trainer = train(
-        policy, dataset, tmp_path, model_args={"peft_config": LoraConfig(**LORA, modules_to_save=["lm_head"])}
-    )
-    assert any("modules_to_save" in name for name, p in trainer.model.named_parameters() if p.requires_grad)
-    assert trainer._scorer.method == "shared"
-
-
-def test_dropout_does_not_reach_the_objective(tmp_path, policy, dataset):
-    dropout = LoraConfig(**LORA, lora_dropout=0.5, init_lora_weights=False)
-    trainer = train(policy, dataset, tmp_path, model_args={"peft_config": dropout})
-    assert trainer._scorer.method == "shared"
-    assert trainer.model.training and all(module.training for module in trainer.model.modules())
-    rollout, outcome, _ = trainer.rollouts[0]
-    again = []
-    for _ in range(2):
-        rollout.batch["advantages"] = outcome
-        again.append(trainer._compute_advantages(rollout))
-    assert torch.equal(*again)
-
-
 # ------------------------------------------------------------------------------------------------------------ logging
 
 
@@ -430,6 +210,14 @@ def test_completions_table_while_groups_are_logged(tmp_path, policy, dataset):
         assert table["advantage"].tolist() == pytest.approx(mean.tolist(), abs=1e-6)
         assert table["length"].tolist() == rollout.batch["completion_mask"].sum(1).tolist()
         assert table["repro_segments"].notna().any()
+
+
+def test_hub_card_and_tags(tmp_path, policy, dataset):
+    trainer = train(policy, dataset, tmp_path)
+    trainer.create_model_card(model_name="tiny", tags=["mine"])
+    card = (tmp_path / "README.md").read_text()
+    for word in ("repro", "grpo", "mine", "2512.01925"):
+        assert word in card
 
 
 # --------------------------------------------------------------------------------------------------------------- vLLM
@@ -482,103 +270,3 @@ def test_vllm_settings_with_a_server_that_is_not_there(tmp_path, policy, dataset
     check(trainer)
     assert trainer.vllm_generation.syncs == 2
     assert ("importance_sampling_ratio" in trainer.rollouts[0][0].batch) == (mode is not None)
-
-
-# ------------------------------------------------------------------------------------------------------- architectures
-
-
-@pytest.mark.parametrize("architecture", ["gemma2", "gemma3", "mistral", "qwen3_moe", "gpt_neox"])
-def test_architectures(tmp_path, dataset, architecture):
-    tokenizer = make_tokenizer()
-    attention = "eager" if architecture == "gemma2" else "sdpa"
-    overrides = {"output_router_logits": False} if architecture == "qwen3_moe" else {}
-    tiny_model(architecture, attention, len(tokenizer), **overrides).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    trainer = train(str(tmp_path / "model"), dataset, tmp_path)
-    assert trainer._scorer.method == "shared"
-
-
-def test_hub_card_and_tags(tmp_path, policy, dataset):
-    trainer = train(policy, dataset, tmp_path)
-    trainer.create_model_card(model_name="tiny", tags=["mine"])
-    card = (tmp_path / "README.md").read_text()
-    for word in ("repro", "grpo", "mine", "2512.01925"):
-        assert word in card
-
-
-# ---------------------------------------------------------------------------------------------------------------- auto
-
-
-def test_auto_proves_the_shared_method_once(tmp_path, policy, dataset, monkeypatch, caplog):
-    compared = []
-
-    def compare(*args):
-        compared.append(method_difference(*args))
-        return compared[-1]
-
-    monkeypatch.setattr("repro_trl.trainers.policy_scorer.method_difference", compare)
-    trainer = train(policy, dataset, tmp_path)
-    assert trainer._scorer.method == "shared" and len(compared) == 1 and compared[0] < 1e-5
-    assert "replay" not in caplog.text
-
-
-def test_auto_falls_back_where_the_shared_method_is_wrong(tmp_path, policy, dataset, monkeypatch, caplog):
-    def wrong(*args, **kwargs):
-        return branch_pass(*args, **kwargs) * 1.01
-
-    monkeypatch.setattr("repro_trl.method.measure.branch_pass", wrong)
-    replayed = train(policy, dataset, tmp_path, repro_method="replay")
-    assert "takes the slower 'replay'" not in caplog.text
-    trainer = train(policy, dataset, tmp_path)
-    assert trainer._scorer.method == "replay"
-    assert caplog.text.count("takes the slower 'replay': on this model 'shared' differs") == 1
-    assert losses(trainer) == losses(replayed)
-
-
-def test_auto_names_the_reason_for_replay_once(tmp_path, policy, dataset, caplog):
-    prompt_tuning = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    trainer = train(policy, dataset, tmp_path, model_args={"peft_config": prompt_tuning})
-    assert trainer._scorer.method == "replay"
-    assert caplog.text.count("takes the slower 'replay': PEFT's PROMPT_TUNING puts tokens of its own") == 1
-    with pytest.raises(ValueError, match="repro_method='shared' is not exact for this model"):
-        train(policy, dataset, tmp_path, model_args={"peft_config": prompt_tuning}, repro_method="shared", max_steps=1)
-
-
-def test_attention_without_masks_makes_way_while_scoring(tmp_path, policy, dataset, monkeypatch, caplog):
-    shapes = set()
-
-    def causal(module, query, key, value, attention_mask, **kwargs):
-        shapes.add(None if attention_mask is None else attention_mask.dim())
-        return ALL_ATTENTION_FUNCTIONS["sdpa"](module, query, key, value, None, is_causal=True, **kwargs)
-
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flex_attention", causal)
-    monkeypatch.setitem(ALL_MASK_ATTENTION_FUNCTIONS, "flex_attention", lambda *args, **kwargs: None)
-    model = AutoModelForCausalLM.from_pretrained(policy, attn_implementation="flex_attention")
-    trainer = train(model, dataset, tmp_path, model_args={"processing_class": AutoTokenizer.from_pretrained(policy)})
-    assert trainer._scorer.method == "shared" and "replay" not in caplog.text
-    assert model.config._attn_implementation == "flex_attention"
-    assert shapes == {None}
-
-
-class WithImages(CheckedTrainer):
-    """Its rollouts say that they hold images; the policy reads none."""
-
-    def _compute_advantages(self, rollout):
-        rollout.batch["pixel_values"] = torch.zeros(8, 1)
-        try:
-            return super()._compute_advantages(rollout)
-        finally:
-            del rollout.batch["pixel_values"]
-
-    def _get_per_token_logps_and_entropies(self, *args, pixel_values=None, **kwargs):
-        return super()._get_per_token_logps_and_entropies(*args, **kwargs)
-
-
-def test_prompts_with_images_are_replayed(tmp_path, policy, dataset, caplog):
-    replayed = train(policy, dataset, tmp_path, repro_method="replay")
-    trainer = train(policy, dataset, tmp_path, trainer_class=WithImages)
-    assert caplog.text.count("takes the slower 'replay': prompts hold images") == 1
-    for (_, _, total), (_, _, expected) in zip(trainer.rollouts, replayed.rollouts, strict=True):
-        torch.testing.assert_close(total, expected, atol=1e-3, rtol=0)
-    with pytest.raises(ValueError, match="repro_method='shared' cannot score prompts with images"):
-        train(policy, dataset, tmp_path, trainer_class=WithImages, repro_method="shared")

@@ -3,15 +3,24 @@
 import logging
 
 import pytest
+import torch
 from tiny_policy import save_tiny_policy
 from tiny_runs import settings
 from transformers import AddedToken, AutoTokenizer
 
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
+from repro_trl.config import ReproConfigMixin
 from repro_trl.demo import task
+from repro_trl.evaluation.rows import MathTarget, Problem
+from repro_trl.evaluation.sampling import _read as read_sample
+from repro_trl.evaluation.verify import Verifier
+from repro_trl.generation import Generation
+from repro_trl.method.score import ScoredRollouts
 from repro_trl.method.token_text import readable_text
 from repro_trl.rewards import answer_reward, make_answer_reward
+from repro_trl.sampling import Sampling
 from repro_trl.thinking import THINK_ENDS, count_backtracks, other_think_end, split_thought
+from repro_trl.traces import make_trace
 from repro_trl.trainers.markers import MarkerKeeper
 
 THOUGHT, ANSWER = "Maybe \\boxed{3}.\n\nWait, no. So 5.", "The answer is $5$."
@@ -105,3 +114,23 @@ def test_rewards_and_logs_of_a_run_see_the_marker(policy, tmp_path):
     assert with_marker and all(marker in text for text, _ in with_marker)
     logged = [completion[-1]["content"] for completion in trainer._logs["completion"]]
     assert [text for text, _ in seen] == logged
+
+
+@pytest.mark.parametrize("marker", ["[/THINK]", "<|channel|>final<|message|>"])
+def test_evaluation_and_traces_judge_behind_a_special_marker(policy, marker):
+    tokenizer = tokenizer_with(policy, marker, special=True)
+    ids = tokenizer.encode(THOUGHT + marker + ANSWER + tokenizer.eos_token, add_special_tokens=False)
+    problem = Problem("0", "prompt", MathTarget("5"))
+    sample = read_sample(tokenizer, problem, 0, Generation(ids, truncated=False), Sampling(think_end=marker))
+    assert sample.completion == THOUGHT + marker + ANSWER and sample.backtracks == 1
+    with Verifier(workers=1, think_end=marker) as verifier:
+        assert [verdict.outcome for verdict in verifier.verify({"0": problem}, [sample])] == ["right"]
+
+    class Settings(ReproConfigMixin):
+        repro_think_end = marker
+
+    nothing = torch.zeros(1, 0)
+    mask = nothing.bool()
+    scored = ScoredRollouts(mask.long(), mask, *[nothing] * 7, advantages=torch.zeros(1, len(ids)))
+    trace = make_trace(tokenizer, Settings.__new__(Settings), scored, 0, ids, "5", group="0", prompt="prompt")
+    assert trace.correct and trace.given_answer.strip("$") == "5" and trace.backtracks == 1

@@ -120,11 +120,11 @@ def test_rows_without_an_answer_take_no_part():
     search = PrefixSearch(scorer_of(MODEL_DIR))
     batch = rollouts(search._scorer.reader.tokenizer, [RIGHT, WRONG])
     search.observe(batch, [None, None], batch["completion_mask"].bool(), [RIGHT, WRONG], [None, None], 4)
-    assert search.chosen is None and not len(search._right[0])
+    assert search.chosen is None and search._evidence.count == 0
 
 
 def scored(values):
-    objective = torch.tensor([[-9.0, value] for value in values])
+    objective = torch.tensor([[-9.0, value] for value in values]).view(-1, 2)
     mask = torch.ones_like(objective, dtype=torch.bool)
     return SimpleNamespace(objective=objective, boundary_mask=mask, scored=mask.any(dim=1))
 

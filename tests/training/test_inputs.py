@@ -10,6 +10,7 @@ from trl.rewards import accuracy_reward, think_format_reward
 from repro_trl.columns import PROBLEM_COLUMNS
 from repro_trl.training.arguments import ReproScriptArguments
 from repro_trl.training.inputs import find_checkpoint, load_inputs
+from repro_trl.training.problems import load_problems
 from repro_trl.training.reward_funcs import load_reward_funcs, reward_weights
 
 
@@ -101,3 +102,11 @@ def test_settings_that_cannot_work(script, model, mixture, message):
 def test_the_help_names_the_columns_that_are_looked_for():
     (field,) = (field for field in dataclasses.fields(ReproScriptArguments) if field.name == "prompt_column")
     assert ", ".join(PROBLEM_COLUMNS) in field.metadata["help"]
+
+
+def test_the_answers_of_the_bundled_problems_are_found():
+    training_args = SimpleNamespace(repro_answer_column=None)
+    script_args = ReproScriptArguments(dataset_name="pocket", num_eval_problems=2)
+    train, held_out = load_problems(script_args, training_args, tokenizer=None)
+    assert training_args.repro_answer_column == "solution"
+    assert "solution" in train.column_names and len(held_out) == 2

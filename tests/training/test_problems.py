@@ -1,13 +1,19 @@
 """From files, folders and splits as people have them to prompts, answers and held-out problems."""
 
+import bz2
 import gzip
 import json
+import lzma
+import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow.ipc
 import pytest
 from datasets import Dataset, DatasetDict
 from tiny_tokenizers import byte_level_tokenizer
 
+from repro_trl.row_files import COMPRESSIONS, SUFFIXES, is_row_file, read_rows
 from repro_trl.training.arguments import ReproScriptArguments
 from repro_trl.training.files import load_splits
 from repro_trl.training.problems import load_problems
@@ -47,16 +53,35 @@ def problems(dataset):
 # ------------------------------------------------------------------------------------------------------------ files
 
 
-def _gzip(path):
-    with gzip.open(path, "wt") as file:
+COMPRESS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+def write_compressed(path):
+    with COMPRESS[path.suffix](path, "wt") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows(8))
+
+
+def write_zip(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a.jsonl", "".join(json.dumps(row) + "\n" for row in rows(8)))
+
+
+def write_arrow(path):
+    table = Dataset.from_list(rows(8)).data.table
+    with pyarrow.ipc.new_stream(path, table.schema) as file:
+        file.write_table(table)
 
 
 WRITERS = {
     "a.jsonl": lambda path: write(path, rows(8)),
     "A.JSONL": lambda path: write(path, rows(8)),
     "a.json": lambda path: path.write_text(json.dumps(rows(8))),
-    "a.jsonl.gz": _gzip,
+    "a.ndjson": lambda path: write(path, rows(8)),
+    "a.jsonl.gz": write_compressed,
+    "a.jsonl.bz2": write_compressed,
+    "a.jsonl.xz": write_compressed,
+    "a.jsonl.zip": write_zip,
+    "a.arrow": write_arrow,
     "a.csv": lambda path: Dataset.from_list(rows(8)).to_csv(path),
     "a.tsv": lambda path: Dataset.from_list(rows(8)).to_csv(path, sep="\t"),
     "a.parquet": lambda path: Dataset.from_list(rows(8)).to_parquet(path),
@@ -73,6 +98,14 @@ def test_every_kind_of_file_and_folder_is_read(tmp_path, tokenizer, name):
     assert (len(train), len(held_out), answer_column) == (6, 2, "answer")
     assert sorted(problems(train) + problems(held_out)) == [row["problem"] for row in rows(8)]
     assert {str(answer) for answer in (*train["answer"], *held_out["answer"])} == {row["answer"] for row in rows(8)}
+
+
+def test_training_reads_every_format_and_compression_that_the_other_commands_read(tmp_path):
+    assert {Path(name).suffix.lower() for name in WRITERS} > {*SUFFIXES, *COMPRESSIONS}
+    for name in [name for name in WRITERS if is_row_file(Path(name))]:
+        WRITERS[name](tmp_path / name)
+        read = [{column: str(value) for column, value in row.record.items()} for row in read_rows(tmp_path / name)]
+        assert read == rows(8), name
 
 
 def test_several_files_are_read_by_a_pattern(tmp_path, tokenizer):
@@ -102,7 +135,8 @@ def test_bad_settings_are_named(tmp_path, tokenizer, options, message):
         ("nowhere.jsonl", None, "no such file"),
         ("a.jsonl", "", "cannot be read"),
         ("a.jsonl", '{"problem": ', "cannot be read"),
-        ("a.docx", "text", r"ends in none of \.json"),
+        ("a.docx", "text", r"ends in none of \.jsonl"),
+        ("a.parquet.gz", "text", r"ends in none of \.jsonl"),
     ],
 )
 def test_unreadable_file_is_named(tmp_path, name, content, message):
@@ -225,3 +259,11 @@ def test_column_that_was_named_is_kept(tmp_path, tokenizer):
     assert load(tokenizer, write(tmp_path / "a.jsonl", both))[2] == "answer"
     assert load(tokenizer, tmp_path / "a.jsonl", answer_column="solution")[2] == "solution"
     assert load(tokenizer, write(tmp_path / "b.jsonl", [{"problem": "1"}] * 2), count=0)[2] is None
+
+
+@pytest.mark.parametrize("name", ["pocket", None])
+def test_bundled_task_has_its_ground_truth(tokenizer, name):
+    script_args = ReproScriptArguments(dataset_name=name, num_eval_problems=2)
+    training_args = SimpleNamespace(repro_answer_column=None, seed=0)
+    train, held_out = load_problems(script_args, training_args, tokenizer)
+    assert training_args.repro_answer_column == "solution" in train.column_names and len(held_out) == 2

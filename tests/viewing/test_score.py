@@ -102,6 +102,33 @@ def test_rows_come_back_with_the_numbers_of_the_method(tmp_path, rows):
             assert advantage == pytest.approx(to_go, abs=1e-4)
 
 
+def test_numbers_come_back_with_all_their_digits(tmp_path, capsys):
+    row = '"prompt": "A: 1+1", "completion": "2\\n\\n2", "answer": 2, "ids": [9007199254740993, 12345678901234567.25'
+    numbers = [", 1.50, 1E+400, 0.10000000000000000001, -0.0, NaN, 1e22", f", {'1' * 5000}"]
+    lines = [f"{{{row}{more}]}}" for more in numbers]
+    for _ in range(2):  # the second one goes on with a finished output, and finds its rows
+        (tmp_path / "in.jsonl").write_text("".join(line + "\n" for line in lines))
+        assert main(["score", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]) == 0
+        written = (tmp_path / "out.jsonl").read_text().splitlines()
+        assert [line.partition(', "repro": ')[0] + "}" for line in written] == [
+            lines[0].replace("1e22", "1E+22"),
+            lines[1],
+        ]
+    changed = (tmp_path / "in.jsonl").read_text().replace("740993", "740992")
+    (tmp_path / "in.jsonl").write_text(changed)
+    assert main(["score", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]) == 2
+    assert "does not belong to this input" in capsys.readouterr().err
+
+
+def test_answers_of_any_length_and_deeply_nested_rows(tmp_path, capsys):
+    rows = ['{"prompt": "A: 1+1", "completion": "2\\n\\n2", "answer": ' + "1" * 5000 + "}"]
+    rows.append('{"prompt": "A: 1+1", "completion": "2", "answer": 2, "x": ' + "[" * 900 + "]" * 900 + "}")
+    (tmp_path / "in.jsonl").write_text("\n".join(rows))
+    assert main(["score", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]) == 1
+    assert (tmp_path / "out.jsonl").read_text().startswith(rows[0][:-1] + ', "repro": {"boundaries"')
+    assert "in.jsonl, line 2: it is nested too deeply" in capsys.readouterr().err
+
+
 def test_neighbours_with_the_same_prompt_are_one_group(tmp_path, rows):
     _, (together, *_) = score(tmp_path, rows[:1])
     single = [{"prompt": PROMPT, "completion": text, "solution": "75"} for text in THOUGHTS]
