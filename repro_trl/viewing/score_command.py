@@ -89,7 +89,9 @@ def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> No
     former = read_object(file, "Name another output, or give --overwrite.")
     changed = sorted(name for name in former.keys() | settings.keys() if former.get(name) != settings.get(name))
     if changed:
-        raise ValueError(f"{output} was begun with other values of {', '.join(changed)}. Give those, or --overwrite.")
+        raise ValueError(
+            f"{output} was begun with other values of {', '.join(changed)}. Give those of {file.name}, or --overwrite."
+        )
 
 
 def _check_written(row: Row, line: bytes, output: Path) -> None:
