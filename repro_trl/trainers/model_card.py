@@ -103,7 +103,8 @@ def _settings(args: ReproConfigMixin) -> list[tuple[str, str]]:
 def _metrics(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     rows = []
     for name, meaning in _METRICS.items():
-        values = [entry[name] for entry in history if math.isfinite(entry.get(name, math.nan))]
+        logged = [entry[name] for entry in history if entry.get(name) is not None]  # a rate of no verdicts is None
+        values = [value for value in logged if math.isfinite(value)]
         if values:
             rows.append((f"{meaning}: `{name}`", f"{values[0]:.4g}", f"{values[-1]:.4g}"))
     return rows
