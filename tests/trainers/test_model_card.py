@@ -87,3 +87,12 @@ def test_plain_training_has_a_card_too(policy, tmp_path):
     trainer.create_model_card(model_name="tiny")
     text = (tmp_path / "README.md").read_text()
     assert "| `repro_alpha` | `0` |" in text and "repro_objective.png" not in text
+
+
+def test_metrics_without_a_number_are_left_out(policy, tmp_path):
+    trainer = trained(policy, tmp_path, max_steps=1)
+    trainer.state.log_history = [{"accuracy": None, "reward": float("nan")}, {"accuracy": 0.25}, {"accuracy": 0.5}]
+    trainer.create_model_card(model_name="tiny")
+    text = (tmp_path / "README.md").read_text()
+    assert "| accuracy: `accuracy` | 0.25 | 0.5 |" in text
+    assert "`reward` |" not in text
