@@ -44,8 +44,13 @@ def tests(session: nox.Session, end: str) -> None:
 def contract(session: nox.Session, end: str) -> None:
     """What the trainers rely on in TRL and transformers, and every feature of TRL's trainer with RePro on top."""
     install(session, end, "test")
-    names = ("trl_contract", "features", "tools", "peft", "method_choice")
-    files = [f"tests/trainers/test_{name}.py" for name in names]
+    files = (
+        "tests/trainers/test_trl_contract.py",
+        "tests/trainers/test_features.py",
+        "tests/trainers/test_tools.py",
+        "tests/trainers/test_peft.py",
+        "tests/trainers/test_method_choice.py",
+    )
     session.run("pytest", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 

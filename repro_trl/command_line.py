@@ -1,5 +1,6 @@
 """How every command ends: with an exit status and, where something went wrong, one sentence and no traceback."""
 
+import _thread
 import errno
 import os
 import sys
@@ -39,6 +40,7 @@ def run_command(name: str, body: Callable[[], int], kept: str = "") -> int:
         The body's status; 2 for a `ValueError` or a path that cannot be used; 1 for `FailedWork`, other errors of the
         system and too little memory; 130 for Ctrl-C.
     """
+    hook, sys.unraisablehook = sys.unraisablehook, _keep_interrupts
     try:
         return body()
     except KeyboardInterrupt:
@@ -51,10 +53,20 @@ def run_command(name: str, body: Callable[[], int], kept: str = "") -> int:
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             raise
         message, status = _sentence(error), exit_status(error)
+    finally:
+        sys.unraisablehook = hook
     if kept and status != USAGE:
         message = f"{message} {kept}"
     print(f"repro-trl {name}: {message}", file=sys.stderr)
     return status
+
+
+def _keep_interrupts(unraisable: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C that meets a finaliser, where Python would print and drop it, comes once more right after."""
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        _thread.interrupt_main()
+    else:
+        sys.__unraisablehook__(unraisable)
 
 
 def exit_status(error: Exception) -> int:

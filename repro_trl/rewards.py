@@ -99,6 +99,9 @@ class _AnswerReward:
 def _rows(columns: dict[str, Any], count: int) -> list[dict[str, Any]]:
     """The rows of what TRL hands over by column, beside objects of its own."""
     lists = {name: values for name, values in columns.items() if isinstance(values, (list, tuple))}
+    for name, values in lists.items():
+        if len(values) != count:
+            raise ValueError(f"column {name!r} has {len(values)} values for {count} completions: give one for each.")
     return [{name: values[index] for name, values in lists.items()} for index in range(count)]
 
 

@@ -26,6 +26,7 @@ def scored_rollouts(objective, boundaries, length):
         objective=objective,
         magnitude=magnitude_score(objective, mask),
         stability=stability_score(objective, mask),
+        scores=scores(objective, mask),
         process_rewards=rewards,
         normalized_rewards=rewards,
         advantages=torch.linspace(-1, 1, length + 3).unsqueeze(0),

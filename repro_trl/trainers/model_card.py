@@ -63,7 +63,7 @@ class ReproModelCard:
             _METHOD.format(algorithm=self._name.removeprefix("RePro "), version=_version()),
             f"### Settings\n\n{_table(('setting', 'value'), _settings(self.args))}",
         ]
-        metrics = _metrics(self.state.log_history)
+        metrics = _metric_rows(self.state.log_history)
         if metrics:
             sections.append(f"### Metrics\n\n{_table(('metric', 'first', 'last'), metrics)}")
         if self._draw():
@@ -96,7 +96,7 @@ def _settings(args: ReproConfigMixin) -> list[tuple[str, str]]:
     return [(f"`{f.name}`", f"`{getattr(args, f.name)!r}`") for f in fields(ReproConfigMixin)]
 
 
-def _metrics(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def _metric_rows(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     rows = []
     for name, meaning in _METRICS.items():
         # TRL logs None for a reward that no completion got.

@@ -11,6 +11,7 @@ from tiny_models import tiny_model
 from tiny_runs import settings, token_reward
 
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
+from repro_trl.method.completions import CompletionReader
 from repro_trl.trainers.hook import Rollout
 
 ROWS, LENGTH, PROMPT = 100, 48, 7  # completions per batch, their tokens, those of prompts
@@ -103,9 +104,10 @@ def test_credit_is_finite_and_in_its_place(tmp_path, name, completions):
     for _ in range(completions // ROWS):
         for setting, values in SETTINGS.items():
             setattr(trainer.args, setting, rng.choice(values))
-        trainer._answer_cache.clear()
+        trainer._scorer.reader = CompletionReader(tokenizer, trainer.args, trainer.segment_starts)
         rollout = random_rollout(tokenizer, rng)
         with torch.no_grad():
+            trainer._before_rollout(rollout.examples)
             total = trainer._compute_advantages(rollout)
         assert total.shape == (ROWS, LENGTH) and total.isfinite().all()
         assert not total[~rollout.policy_mask].any()

@@ -73,15 +73,6 @@ def test_a_card_written_twice_says_everything_once(policy, tmp_path):
     assert first.count("## RePro") == 1
 
 
-def test_without_matplotlib_the_card_has_no_picture(policy, tmp_path, monkeypatch):
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
-    trainer = trained(policy, tmp_path, max_steps=1)
-    trainer.create_model_card(model_name="tiny")
-    assert "repro_objective.png" not in (tmp_path / "README.md").read_text()
-    assert not (tmp_path / "repro_objective.png").exists()
-
-
 def test_plain_training_has_a_card_too(policy, tmp_path):
     trainer = trained(policy, tmp_path, max_steps=1, repro_alpha=0)
     trainer.create_model_card(model_name="tiny")

@@ -45,9 +45,10 @@ def test_given_completions_have_the_numbers_of_the_score_command(tmp_path):
         {"problem": "B: 1+1", "completion": "x", "answer": None},
     ]
     source = write(tmp_path / "rows.jsonl", rows)
+    recipe = ["--repro_baseline_score", "magnitude", "--repro_credit", "segment", "--repro_top_k", "1"]
     status, traces = inspect(tmp_path, source, "--repro_top_k", "1", "--repro_answer_prefix", "")
     assert status == 0
-    assert main(["score", str(source), str(tmp_path / "scored.jsonl"), "--repro_top_k", "1"]) == 0
+    assert main(["score", str(source), str(tmp_path / "scored.jsonl"), *recipe]) == 0
     scored = [json.loads(line)["repro"] for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
     for trace, numbers in zip(traces, [*scored[0], None], strict=True):
         if numbers is not None:
