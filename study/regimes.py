@@ -48,13 +48,14 @@ def behaviour_cell(results: Results, task: str, arm: str, measure: str) -> str:
     lines, also = [], []
     for name, label in {arm: "", **CONTROLS_OF[arm]}.items():
         difference = results.difference(task, "grpo", name, "plain", measure)
-        if difference is None or difference.n < MIN_SEEDS:
+        if difference is None:
             if not label:
                 return NOT_RUN
             lines.append(f"{label}: {NOT_RUN}")
             continue
         verdict = verdict_better(results.gain(task, "grpo", name, "plain", measure), MARGINS[measure])
         also += [label] * (bool(label) and verdict == SEEN)
+        verdict += _few(difference)
         lines.append(f"{label + ': ' if label else ''}{verdict}, {difference.mean:+.{DIGITS[measure]}f}")
     verdict, figure = lines[0].split(", ")
     if verdict == SEEN and also:
@@ -62,11 +63,16 @@ def behaviour_cell(results: Results, task: str, arm: str, measure: str) -> str:
     return "<br>".join([f"**{verdict}**, {figure}", *lines[1:]])
 
 
+def _few(found: Interval) -> str:
+    """A remark where there are too few seeds for a verdict."""
+    return f" ({found.n} seed{'s' * (found.n > 1)})" if found.n < MIN_SEEDS else ""
+
+
 def _auc(found: Interval | None) -> str:
-    if found is None or found.n < MIN_SEEDS:
+    if found is None:
         return NOT_RUN
     verdict = verdict_better(Interval(found.mean - 0.5, found.half_width, found.n), AUC_MARGIN)
-    return f"**{verdict}**, AUC {found.mean:.2f}"
+    return f"**{verdict}{_few(found)}**, AUC {found.mean:.2f}"
 
 
 def _counts(results: Results, task: str, algorithms: list[str], arm: str, measure: str) -> str:

@@ -217,6 +217,8 @@ def test_regimes_say_what_controls_do_as_well():
     assert shorter == "**seen, but so with constants**, -10.2<br>constants: seen, -15.2<br>shuffled: not run"
     accuracy = regimes.behaviour_cell(results, "chain", "repro", "accuracy")
     assert accuracy.startswith("**unclear**, +0.010<br>constants: seen, +0.120")
+    few = regimes.behaviour_cell(figures.Results(made[:6]), "chain", "repro", "accuracy")
+    assert few == "**unclear (2 seeds)**, -0.005<br>constants: unclear (2 seeds), +0.105<br>shuffled: not run"
     head, _, *rows = regimes.regimes_table(results).splitlines()
     assert head == "|  | claim | digits | search | chain |"
     assert not any("GRPO-VPS" in row for row in rows), "rows of which nothing was run are left out"
