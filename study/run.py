@@ -140,6 +140,8 @@ def describe_environment() -> dict[str, Any]:
     """Commit, versions and machine, for the record."""
     from importlib.metadata import version
 
+    import torch
+
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -149,7 +151,8 @@ def describe_environment() -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),
         "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
-        "machine": f"{platform.machine()}, {platform.system()}",
+        # Kernels, and with them the last digits, differ between instruction sets.
+        "machine": f"{platform.machine()}, {platform.system()}, {torch.backends.cpu.get_cpu_capability()}",
     }
 
 
