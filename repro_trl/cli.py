@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -31,7 +32,8 @@ TRAINING_COMMANDS: dict[str, str] = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, as all other errors of a command; argparse would print the whole usage before it."""
-        self.exit(USAGE, f"{self.prog}: {message}. `{self.prog} --help` lists what can be given.\n")
+        text = f"{self.prog}: {message}. `{self.prog} --help` lists what can be given.\n"
+        self.exit(USAGE, text if int(os.environ.get("RANK", 0)) == 0 else None)  # one of a launcher's ranks says it
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -163,7 +163,7 @@ def test_an_error_of_one_process_ends_all(policy, held_out, tmp_path, kind):
 @pytest.mark.parametrize(
     ("more", "status", "message"),
     [
-        (["--temperature", "-1"], 2, "temperature=-1"),
+        (["--temperature", "-1"], 2, "--temperature: '-1'"),
         (["--tasks", "nowhere.jsonl"], 2, "nowhere.jsonl"),
         (["--model", "/nowhere"], 2, "there is no such folder"),
         (["--vllm_tensor_parallel_size", "3"], 2, "vllm_tensor_parallel_size=3 does not divide"),
