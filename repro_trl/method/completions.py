@@ -1,6 +1,6 @@
 """A completion as scoring sees it: its candidate starts, its end, and the answer to be appended (METHOD §2, §3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -101,6 +101,10 @@ class CompletionReader:
         """The answer in some form: as appended within the thought, and after it, where the marker may be written."""
         tokens, closing_tokens = self._encode(answer, form)
         return tokens, closing_tokens if finished else tokens
+
+    def encode_forms(self, row: ScoringRow, answer: str, forms: Sequence[AnswerForm]) -> list[AnswerTokens]:
+        """(2F,) for `ask_forms`: the answer of a row in each form, at its last boundary and at its last start."""
+        return [tokens for form in forms for tokens in reversed(self.encode(answer, row.finished, form))]
 
     def _encode_answer(self, answer: str, form: AnswerForm) -> tuple[AnswerTokens, AnswerTokens]:
         """The answer as appended at every boundary, and as appended where the thinking region has been closed."""

@@ -123,14 +123,10 @@ class PrefixSearch:
         with scorer.scoring_mode():
             for first in range(0, num_micro_batches * batch_size, batch_size):
                 part = rows[first : first + batch_size]
-                asked = [
-                    [
-                        tokens
-                        for form in self._evidence.forms
-                        for tokens in reversed(reader.encode(answers[row.index], row.finished, form))
-                    ]
-                    for row in part
-                ] or [[reader.idle_row().answer] * (2 * len(self._evidence.forms))]
+                forms = self._evidence.forms
+                asked = [reader.encode_forms(row, answers[row.index], forms) for row in part] or [
+                    [reader.idle_row().answer] * (2 * len(forms))
+                ]
                 values = ask_forms(
                     scorer.model, batch, part or [reader.idle_row()], asked, scorer.temperature, scorer.method
                 )

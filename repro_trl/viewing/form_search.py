@@ -86,14 +86,7 @@ def _ask(
     reader, think_end = scorer.reader, scorer.settings.repro_think_end
     for first in range(0, len(rows), scorer.batch_size):
         part = rows[first : first + scorer.batch_size]
-        asked = [
-            [
-                tokens
-                for form in evidence.forms
-                for tokens in reversed(reader.encode(answers[row.index], row.finished, form))
-            ]
-            for row in part
-        ]
+        asked = [reader.encode_forms(row, answers[row.index], evidence.forms) for row in part]
         with scoring_mode(scorer.model, scorer.method):
             values = ask_forms(scorer.model, batch, part, asked, scorer.temperature, scorer.method)
         texts = [readable_text(scorer.tokenizer, completions[row.index], think_end) for row in part]
