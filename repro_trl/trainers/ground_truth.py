@@ -144,8 +144,8 @@ class GroundTruth:
             self._report(total, f"the rows of the first {_STREAM_BATCHES} generation batches", rows)
         elif total.answers == 0 and self._is_main_process:
             logger.warning(
-                f"{self._setting()}: there is no answer in any row of the first generation batch, but {total.blank} "
-                f"and the like. Training stops if none of the first {_STREAM_BATCHES} batches has one."
+                f"{self._setting()}: found no answer in the first generation batch, but values such as "
+                f"{total.blank}. Training stops if none of the first {_STREAM_BATCHES} batches has one."
             )
 
     def kept_columns(self, used: list[str]) -> list[str]:
@@ -163,11 +163,11 @@ class GroundTruth:
     def _keep_all_columns(self) -> None:
         if self._columns is None:
             raise ValueError(
-                "remove_unused_columns=True with an answer_fn, on a stream of unknown columns: the function may need "
-                "any of them. Set remove_unused_columns to False."
+                "remove_unused_columns=True with an answer_fn, on a stream of unknown columns: the function may "
+                "need any of them. Set remove_unused_columns to False."
             )
         if self._is_main_process:
-            logger.warning("remove_unused_columns=True is skipped: the answer_fn may need any column.")
+            logger.warning("remove_unused_columns=True is ignored: the answer_fn may need any column.")
 
     def _check(self, dataset: Dataset) -> None:
         self._is_checked = True
@@ -185,7 +185,9 @@ class GroundTruth:
         else:
             self._add(self._tally, _spread_rows(dataset, _MAX_ROWS_OF_FUNCTION, ""))
         seen = self._tally.rows
-        self._report(self._tally, f"the {size:,} rows" if seen == size else f"{seen:,} of the {size:,} rows", rows)
+        self._report(
+            self._tally, f"the {size:,} rows" if seen == size else f"the {seen:,} rows sampled from {size:,}", rows
+        )
 
     def _check_columns_of_stream(self) -> None:
         if self._columns is None or self.column is None:
@@ -211,19 +213,20 @@ class GroundTruth:
         if self.column is not None:
             raise ValueError(
                 f"repro_answer_column={self.column!r} is not a column of the dataset, which has {paths}. Name the "
-                "column with the ground truth, or give the trainer an `answer_fn`."
+                "column with the ground truth, or pass an `answer_fn` to the trainer."
             )
         if candidates:
             raise ValueError(
-                f"repro_answer_column=None: no column has one of the usual names of a ground truth, but "
-                f"{', '.join(map(repr, candidates))} sounds like one. Name it in repro_answer_column, or give the "
-                "trainer an `answer_fn`."
+                "repro_answer_column=None: no column has a usual name for a ground truth, but "
+                f"{', '.join(map(repr, candidates))} looks like one. Name it in repro_answer_column, or pass an "
+                "`answer_fn` to the trainer."
             )
         self._is_checked, self.has_answers = True, False
         if self._is_main_process:
             logger.warning(
-                f"The dataset has no column with a ground truth, only {paths}: without one RePro adds nothing to the "
-                "outcome advantage. Name its column in repro_answer_column, or give the trainer an `answer_fn`."
+                f"The dataset has no column with a ground truth, only {paths}. Without one, RePro adds nothing to "
+                "the outcome advantage. Name the column in repro_answer_column, or pass an `answer_fn` to the "
+                "trainer."
             )
 
     def _report(self, tally: _Tally, of_rows: str, rows: list[dict[str, Any]]) -> None:
@@ -240,19 +243,19 @@ class GroundTruth:
             better = find_answer_column([{name: read_column(row, name) for name in others} for row in rows])
             remedy = f"Column {better!r} may have them: name it" if better else "Name the column that has them"
             raise ValueError(
-                f"{self._setting()}: there is no answer in any of {of_rows}, but {tally.blank} and the like. {remedy} "
-                "in repro_answer_column, give the trainer an `answer_fn`, or set repro_alpha to 0."
+                f"{self._setting()}: found no answer in {of_rows}, but values such as {tally.blank}. {remedy} in "
+                "repro_answer_column, pass an `answer_fn` to the trainer, or set repro_alpha to 0."
             )
         if tally.worked:
             share = f"{tally.worked / tally.answers:.0%}"
             message = (
-                f"{self._setting()}: {share} of the answers are longer than an answer can be, for example "
-                f"{_shortened(repr(tally.worked_answer))}: worked solutions, it seems."
+                f"{self._setting()}: {share} of the answers look like worked solutions, because they are too long "
+                f"for an answer, for example {_shortened(repr(tally.worked_answer))}."
             )
             if tally.worked * 2 >= tally.answers:
                 raise ValueError(
                     f"{message} Name a column with bare answers in repro_answer_column, put the answer of each "
-                    "solution in \\boxed{}, or give the trainer an `answer_fn` that returns it."
+                    "solution in \\boxed{}, or pass an `answer_fn` that returns it to the trainer."
                 )
             if self._is_main_process:
                 logger.warning(message)
@@ -263,11 +266,11 @@ class GroundTruth:
         percent = "All" if share == 1 else "Less than 1%" if share < 0.01 else f"{min(share, 0.99):.0%}"
         source = "answer_fn" if self._answer_fn is not None else f"column {self.column!r}"
         message = (
-            f"Ground truth is read from {source}{instead}, for example {_shortened(repr(tally.answer))}. {percent} of "
-            f"{of_rows} have one."
+            f"Reading the ground truth from {source}{instead}, for example {_shortened(repr(tally.answer))}. "
+            f"{percent} of {of_rows} have an answer."
         )
         if share < 0.5:
-            logger.warning(f"{message} The others train on the outcome alone.")
+            logger.warning(f"{message} The others train on the outcome reward alone.")
         else:
             print(message, flush=True)
 
@@ -287,7 +290,7 @@ class GroundTruth:
         try:
             value = self._answer_fn(row)
         except KeyError as error:
-            raise ValueError(f"answer_fn reads the column {error}, and the row has {column_paths(row)}.") from error
+            raise ValueError(f"answer_fn reads the column {error}, but the row has {column_paths(row)}.") from error
         try:
             return extract_answer(value), value
         except ValueError as error:

@@ -78,7 +78,7 @@ def launch(launcher_arguments: Sequence[str], script_arguments: Sequence[str]) -
     quiet_launcher()
     arguments = launch_command_parser().parse_args([*launcher_arguments, "--module", MODULE, *script_arguments])
     if arguments.training_script != MODULE:
-        raise ValueError(f"{arguments.training_script!r}: settings are given by name, such as `--num_processes 2`")
+        raise ValueError(f"{arguments.training_script!r}: give settings by name, such as `--num_processes 2`")
     with _interrupts_go_to_the_training(), _asked_processes(arguments.num_processes):
         try:
             launch_command(arguments)

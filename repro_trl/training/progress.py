@@ -94,7 +94,7 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self.bar = tqdm(
-                desc="measuring held-out problems " if args.eval_on_start else "",
+                desc="evaluating held-out problems " if args.eval_on_start else "",
                 total=state.max_steps,
                 initial=state.global_step,
                 dynamic_ncols=True,
@@ -103,7 +103,7 @@ class ProgressBar(TrainerCallback):
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
-            self.bar.set_description_str("measuring held-out problems ")
+            self.bar.set_description_str("evaluating held-out problems ")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
