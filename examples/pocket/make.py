@@ -16,9 +16,10 @@ import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from repro_trl.demo.task import FILLERS, RECHECKS, RESTART, TraceStyle, eval_dataset, make_trace, problems
+from repro_trl.demo.task import eval_dataset, problems
 
 from .evaluate import evaluate, format_table
+from .traces import FILLERS, RECHECKS, RESTART, TraceStyle, make_trace
 
 MODEL_DIR = Path(__file__).parent / "model"
 SEED = 0
