@@ -167,12 +167,11 @@ class PolicyScorer:
     def _run(
         self, batch: dict[str, Any], rows: list[ScoringRow], batch_size: int, image_pass: Callable[..., Any] | None
     ) -> Objectives:
-        num_micro_batches, most_starts, has_images = self.agree(
+        num_micro_batches, num_boundaries, has_images = self.agree(
             math.ceil(len(rows) / batch_size),
-            max((len(row.starts) for row in rows), default=0),
+            boundary_count(rows, self.settings.repro_top_k),
             "pixel_values" in batch,
         )
-        num_boundaries = boundary_count(most_starts, self.settings.repro_top_k)
         if has_images:
             self._refuse_shared_images()
             with evaluation_mode(self.model):  # TRL's pass sees to the rest

@@ -115,23 +115,20 @@ class PrefixSearch:
         batch_size: int,
     ) -> None:
         scorer = self._scorer
-        reader = scorer.reader
         (num_micro_batches,) = scorer.agree(math.ceil(len(rows) / batch_size))
-        found = torch.full(
-            (len(answers), len(self._evidence.forms), 2), math.nan, device=batch["completion_ids"].device
-        )
         with scorer.scoring_mode():
-            for first in range(0, num_micro_batches * batch_size, batch_size):
-                part = rows[first : first + batch_size]
-                forms = self._evidence.forms
-                asked = [reader.encode_forms(row, answers[row.index], forms) for row in part] or [
-                    [reader.idle_row().answer] * (2 * len(forms))
-                ]
-                values = ask_forms(
-                    scorer.model, batch, part or [reader.idle_row()], asked, scorer.temperature, scorer.method
-                )
-                for place, row in enumerate(part):
-                    found[row.index] = values[place]
+            found = ask_forms(
+                scorer.model,
+                batch,
+                rows,
+                scorer.reader,
+                answers,
+                self._evidence.forms,
+                scorer.temperature,
+                scorer.method,
+                batch_size,
+                num_micro_batches,
+            )
         verdicts = torch.tensor([bool(verdict) for verdict in right], device=found.device)
         unknown = torch.tensor([verdict is None for verdict in right], device=found.device)
         found[unknown] = math.nan
