@@ -32,8 +32,8 @@ class Objectives:
     Attributes:
         boundaries: (B, M) int64, completion tokens before each boundary; padding repeats the last one.
         boundary_mask: (B, M) bool.
-        objective: (B, M) float32, J in nats per answer token.
-        entropies: (B, M) float32, nats: H_s where a boundary is a segment start s, else 0.
+        objective: (B, M) float32, J in nats per answer token; 0 in padding.
+        entropies: (B, M) float32, nats: H_s where a boundary is a segment start s (METHOD §2.3), else 0.
     """
 
     boundaries: Tensor
