@@ -6,7 +6,6 @@ right answer from those with a wrong one.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..thinking import split_thought
 
 # Closings that people use to make a model answer at once, after a blank line or after the end-of-thinking marker.
 CLOSINGS = (
@@ -112,16 +113,14 @@ def own_texts(completions: Sequence[str], template: str, think_end: str | None) 
     if not opening:
         return found
     for completion in completions:
-        head, marker, conclusion = completion.partition(think_end) if think_end else ("", "", completion)
-        conclusion = conclusion if marker else head or conclusion
-        place = conclusion.rfind(opening)
-        if place < 0:
+        has_marker = bool(think_end) and think_end in completion
+        text, found_opening, _ = split_thought(completion, think_end)[1].rpartition(opening)
+        if not found_opening:
             continue
-        text = conclusion[:place]
-        if marker and len(text) <= _LONGEST_OWN_TEXT:
-            found[marker + text] += 1
+        if has_marker and len(text) <= _LONGEST_OWN_TEXT:
+            found[think_end + text] += 1
         else:
-            line = re.split(r"\n", text)[-1]
+            line = text.rpartition("\n")[2]
             if 0 < len(line) <= _LONGEST_OWN_TEXT:
                 found["\n\n" + line] += 1
     return found

@@ -92,24 +92,21 @@ class PolicyScorer:
 
     def read(
         self,
+        batch: dict[str, Any],
         answers: Sequence[str | None],
-        completion_ids: Tensor,
-        completion_mask: Tensor,
         policy_mask: Tensor,
     ) -> tuple[list[ScoringRow], dict[str, int]]:
         """
         The completions that can be scored, and how many have no answer, delimiter or end-of-thinking marker.
 
-        Args:
-            answers: (B,) bare ground truths.
-            completion_ids, completion_mask: (B, T) right-padded.
-            policy_mask: (B, T) bool, tokens that the policy wrote and the loss sees.
+        Arguments are those of `score`.
         """
         policy_mask = policy_mask.cpu()
         rows = []
         counts = {"no_answer": 0, "no_delimiter": 0, "no_think_end": 0}
-        lengths = completion_mask.sum(dim=1).tolist()
-        for index, (answer, ids, length) in enumerate(zip(answers, completion_ids.tolist(), lengths, strict=True)):
+        lengths = batch["completion_mask"].sum(dim=1).tolist()
+        completions = zip(answers, batch["completion_ids"].tolist(), lengths, strict=True)
+        for index, (answer, ids, length) in enumerate(completions):
             starts, end, finished = self.reader.cut(ids[:length])
             counts["no_answer"] += answer is None
             counts["no_delimiter"] += not starts
@@ -160,7 +157,7 @@ class PolicyScorer:
             image_pass: TRL's pass for log-probabilities, which hands images to the model.
         """
         started = time.perf_counter()
-        rows, counts = self.read(answers, batch["completion_ids"], batch["completion_mask"].bool(), policy_mask)
+        rows, counts = self.read(batch, answers, policy_mask)
         objectives = self._run(batch, rows, batch_size, image_pass)
         return BatchScores(objectives, counts, time.perf_counter() - started)
 

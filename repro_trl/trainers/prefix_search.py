@@ -21,7 +21,6 @@ from ..method.answer_forms import (
     frequent_texts,
     own_texts,
 )
-from ..method.completions import ScoringRow
 from ..method.measure import ask_forms
 from .policy_scorer import PolicyScorer
 
@@ -80,8 +79,7 @@ class PrefixSearch:
             self._evidence = FormEvidence(self._find_forms(texts))
         elif self.chosen is not None:
             self._evidence = FormEvidence(self._evidence.forms)
-        rows, _ = self._scorer.read(answers, batch["completion_ids"], batch["completion_mask"].bool(), policy_mask)
-        self._ask(batch, rows, answers, right, batch_size)
+        self._ask(batch, answers, policy_mask, right, batch_size)
         found = self._evidence.separations()
         if found is not None and self.chosen is None:
             self._choose(found)
@@ -95,26 +93,21 @@ class PrefixSearch:
 
     def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
         settings = self._scorer.settings
-        counts: Counter[str] = Counter()
-        for part in gather_object([own_texts(texts, settings.repro_answer_template, settings.repro_think_end)]):
-            counts.update(part)
-        total = len(texts) * self._scorer.accelerator.num_processes
-        return candidate_forms(
-            settings.repro_answer_template,
-            settings.repro_think_end,
-            frequent_texts(counts, total),
-            settings.repro_prefix_candidates or (),
-        )
+        template, think_end = settings.repro_answer_template, settings.repro_think_end
+        counts = sum(gather_object([own_texts(texts, template, think_end)]), Counter())
+        frequent = frequent_texts(counts, len(texts) * self._scorer.accelerator.num_processes)
+        return candidate_forms(template, think_end, frequent, settings.repro_prefix_candidates or ())
 
     def _ask(
         self,
         batch: dict[str, Any],
-        rows: list[ScoringRow],
         answers: Sequence[str | None],
+        policy_mask: Tensor,
         right: Sequence[bool | None],
         batch_size: int,
     ) -> None:
         scorer = self._scorer
+        rows, _ = scorer.read(batch, answers, policy_mask)
         (num_micro_batches,) = scorer.agree(math.ceil(len(rows) / batch_size))
         with scorer.scoring_mode():
             found = ask_forms(
@@ -129,9 +122,8 @@ class PrefixSearch:
                 batch_size,
                 num_micro_batches,
             )
+        # Without a verdict there is no answer to ask for, and J is NaN.
         verdicts = torch.tensor([bool(verdict) for verdict in right], device=found.device)
-        unknown = torch.tensor([verdict is None for verdict in right], device=found.device)
-        found[unknown] = math.nan
         self._evidence.add(*(scorer.accelerator.gather(tensor) for tensor in (found, verdicts)))
 
     def _choose(self, found: list[Separation]) -> None:

@@ -102,7 +102,7 @@ class SharedPass:
             "completion_mask": attention_mask[:, prompt_width:],
         }
         policy_mask = batch["completion_mask"].bool()  # no tools, so that every token is the policy's
-        rows, counts = scorer.read(answers, batch["completion_ids"], policy_mask, policy_mask)
+        rows, counts = scorer.read(batch, answers, policy_mask)
         by_index = {row.index: row for row in rows}
         micro_batches = [range(first, min(first + size, len(input_ids))) for first in range(0, len(input_ids), size)]
         top_k = scorer.settings.repro_top_k
