@@ -91,10 +91,7 @@ class PolicyScorer:
             logger.warning("repro_method='auto' takes the slower 'replay': %s.", reason)
 
     def read(
-        self,
-        batch: dict[str, Any],
-        answers: Sequence[str | None],
-        policy_mask: Tensor,
+        self, batch: dict[str, Any], answers: Sequence[str | None], policy_mask: Tensor
     ) -> tuple[list[ScoringRow], dict[str, int]]:
         """
         The completions that can be scored, and how many have no answer, delimiter or end-of-thinking marker.
@@ -158,12 +155,6 @@ class PolicyScorer:
         """
         started = time.perf_counter()
         rows, counts = self.read(batch, answers, policy_mask)
-        objectives = self._run(batch, rows, batch_size, image_pass)
-        return BatchScores(objectives, counts, time.perf_counter() - started)
-
-    def _run(
-        self, batch: dict[str, Any], rows: list[ScoringRow], batch_size: int, image_pass: Callable[..., Any] | None
-    ) -> Objectives:
         num_micro_batches, num_boundaries, has_images = self.agree(
             math.ceil(len(rows) / batch_size),
             boundary_count(rows, self.settings.repro_top_k),
@@ -172,24 +163,26 @@ class PolicyScorer:
         if has_images:
             self._refuse_shared_images()
             with evaluation_mode(self.model):  # TRL's pass sees to the rest
-                return score_rows_with_images(
+                objectives = score_rows_with_images(
                     image_pass, self.model, batch, rows, self.reader, num_boundaries, batch_size
                 )
-        rows = sorted(rows, key=lambda row: row.end)  # completions of like length share a micro-batch
-        if num_micro_batches > 0:
-            self.prove(batch, rows, num_boundaries)
-        with self.scoring_mode():
-            return score_batch(
-                self.model,
-                batch,
-                rows,
-                self.reader,
-                num_boundaries,
-                self.temperature,
-                self.method,
-                batch_size,
-                num_micro_batches,
-            )
+        else:
+            rows = sorted(rows, key=lambda row: row.end)  # completions of like length share a micro-batch
+            if num_micro_batches > 0:
+                self.prove(batch, rows, num_boundaries)
+            with self.scoring_mode():
+                objectives = score_batch(
+                    self.model,
+                    batch,
+                    rows,
+                    self.reader,
+                    num_boundaries,
+                    self.temperature,
+                    self.method,
+                    batch_size,
+                    num_micro_batches,
+                )
+        return BatchScores(objectives, counts, time.perf_counter() - started)
 
     def _refuse_shared_images(self) -> None:
         if self.settings.repro_method == "shared":
