@@ -156,8 +156,9 @@ class ReproConfigMixin:
         check_number(self, "repro_ema_weight", lambda x: 0 < x <= 1, "a number in (0, 1]", "no smoothing")
         check_integer(self, "repro_trace_steps", 0, " (0: no traces)")
         self.repro_top_k = self._read_top_k()
-        for name in ("repro_scale", "repro_baseline_score", "repro_center", "repro_credit", "repro_method"):
-            self._check_choice(name)
+        for setting in dataclasses.fields(self):
+            if setting.name.startswith("repro_") and "choices" in setting.metadata:
+                check_choice(self, setting.name, setting.metadata["choices"])
         if self.repro_center == "index" and self.repro_scale == "none":
             raise ValueError(
                 "repro_center='index' with repro_scale='none': rewards that are not normalised are not centred. "
@@ -192,10 +193,6 @@ class ReproConfigMixin:
             )
         return int(value)
 
-    def _check_choice(self, name: str) -> None:
-        # Dataclass fields of a class are looked up by name, so that the choices stand in one place.
-        check_choice(self, name, next(f for f in dataclasses.fields(self) if f.name == name).metadata["choices"])
-
     @classmethod
     def from_trl(cls, config: Any) -> Self:
         """
@@ -208,6 +205,5 @@ class ReproConfigMixin:
         """
         repro_config = cls.__new__(cls)
         defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
-        repro_config.__dict__.update(defaults)
-        repro_config.__dict__.update(vars(config))
+        vars(repro_config).update(defaults | vars(config))
         return repro_config

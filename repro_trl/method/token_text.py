@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 logger = logging.getLogger(__name__)
 
-#
 # UTF-8 is self-synchronising: a search for the bytes of a text finds exactly its occurrences as characters. So all
 # positions are byte offsets, and a character that is split over tokens needs no special care.
 
@@ -255,10 +255,7 @@ def _decoder_stages(decoder: dict | None) -> list[dict]:
 
 
 def _byte_level_texts(backend: Tokenizer, ids: list[int]) -> dict[int, bytes]:
-    # GPT-2's alphabet: printable bytes stand for themselves, the others, in order, for the characters from 256 on.
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    alphabet = {character: byte for byte, character in bytes_to_unicode().items()}
 
     def text(token: str) -> bytes:
         # Added tokens are written as they are; the decoder takes those that fit the alphabet for encoded bytes, too.

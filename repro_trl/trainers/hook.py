@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .estimators import sequence_ratio_log_probs
 from .images import has_image
@@ -194,8 +195,7 @@ class AdvantageHook(ExactResume):
         local = torch.tensor([has_images], device=self.accelerator.device)
         if len(self.accelerator.gather(local).unique()) == 1:
             return
-        plugin = self.accelerator.state.deepspeed_plugin
-        if self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise ValueError(
                 "Some processes have images in this batch and others have none, so they cannot exchange the parts "
                 "of the model that read images. Order the dataset so that in each generation batch either all "

@@ -21,7 +21,6 @@ from ..method.answer_forms import (
     frequent_texts,
     own_texts,
 )
-from ..method.completions import ScoringRow
 from ..method.measure import ask_forms
 from .policy_scorer import PolicyScorer
 
@@ -80,8 +79,7 @@ class PrefixSearch:
             self._evidence = FormEvidence(self._find_forms(texts))
         elif self.chosen is not None:
             self._evidence = FormEvidence(self._evidence.forms)
-        rows, _ = self._scorer.read(answers, batch["completion_ids"], batch["completion_mask"].bool(), policy_mask)
-        self._ask(batch, rows, answers, right, batch_size)
+        self._ask(batch, answers, policy_mask, right, batch_size)
         found = self._evidence.separations()
         if found is not None and self.chosen is None:
             self._choose(found)
@@ -95,46 +93,37 @@ class PrefixSearch:
 
     def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
         settings = self._scorer.settings
-        counts: Counter[str] = Counter()
-        for part in gather_object([own_texts(texts, settings.repro_answer_template, settings.repro_think_end)]):
-            counts.update(part)
-        total = len(texts) * self._scorer.accelerator.num_processes
-        return candidate_forms(
-            settings.repro_answer_template,
-            settings.repro_think_end,
-            frequent_texts(counts, total),
-            settings.repro_prefix_candidates or (),
-        )
+        template, think_end = settings.repro_answer_template, settings.repro_think_end
+        counts = sum(gather_object([own_texts(texts, template, think_end)]), Counter())
+        frequent = frequent_texts(counts, len(texts) * self._scorer.accelerator.num_processes)
+        return candidate_forms(template, think_end, frequent, settings.repro_prefix_candidates or ())
 
     def _ask(
         self,
         batch: dict[str, Any],
-        rows: list[ScoringRow],
         answers: Sequence[str | None],
+        policy_mask: Tensor,
         right: Sequence[bool | None],
         batch_size: int,
     ) -> None:
         scorer = self._scorer
-        reader = scorer.reader
+        rows, _ = scorer.read(batch, answers, policy_mask)
         (num_micro_batches,) = scorer.agree(math.ceil(len(rows) / batch_size))
-        found = torch.full(
-            (len(answers), len(self._evidence.forms), 2), math.nan, device=batch["completion_ids"].device
-        )
         with scorer.scoring_mode():
-            for first in range(0, num_micro_batches * batch_size, batch_size):
-                part = rows[first : first + batch_size]
-                forms = self._evidence.forms
-                asked = [reader.encode_forms(row, answers[row.index], forms) for row in part] or [
-                    [reader.idle_row().answer] * (2 * len(forms))
-                ]
-                values = ask_forms(
-                    scorer.model, batch, part or [reader.idle_row()], asked, scorer.temperature, scorer.method
-                )
-                for place, row in enumerate(part):
-                    found[row.index] = values[place]
+            found = ask_forms(
+                scorer.model,
+                batch,
+                rows,
+                scorer.reader,
+                answers,
+                self._evidence.forms,
+                scorer.temperature,
+                scorer.method,
+                batch_size,
+                num_micro_batches,
+            )
+        # Without a verdict there is no answer to ask for, and J is NaN.
         verdicts = torch.tensor([bool(verdict) for verdict in right], device=found.device)
-        unknown = torch.tensor([verdict is None for verdict in right], device=found.device)
-        found[unknown] = math.nan
         self._evidence.add(*(scorer.accelerator.gather(tensor) for tensor in (found, verdicts)))
 
     def _choose(self, found: list[Separation]) -> None:

@@ -12,8 +12,8 @@ from transformers import DynamicCache, ProcessorMixin
 from transformers.utils import logging
 
 from ..method.branch_attention import unwrap
-from ..method.measure import Objectives, boundary_count, score_branches
-from ..method.shared_prefix import prefix_of_pass
+from ..method.measure import Objectives, boundary_count, read_objectives
+from ..method.shared_prefix import branch_pass, prefix_of_pass
 from .policy_scorer import BatchScores, PolicyScorer
 
 logger = logging.get_logger(__name__)
@@ -102,14 +102,13 @@ class SharedPass:
             "completion_mask": attention_mask[:, prompt_width:],
         }
         policy_mask = batch["completion_mask"].bool()  # no tools, so that every token is the policy's
-        rows, counts = scorer.read(answers, batch["completion_ids"], policy_mask, policy_mask)
+        rows, counts = scorer.read(batch, answers, policy_mask)
         by_index = {row.index: row for row in rows}
         micro_batches = [range(first, min(first + size, len(input_ids))) for first in range(0, len(input_ids), size)]
-        most_starts, *is_scored = scorer.agree(
-            max((len(row.starts) for row in rows), default=0),
-            *(any(index in by_index for index in indices) for indices in micro_batches),
+        top_k = scorer.settings.repro_top_k
+        num_boundaries, *is_scored = scorer.agree(
+            boundary_count(rows, top_k), *(any(index in by_index for index in indices) for indices in micro_batches)
         )
-        num_boundaries = boundary_count(most_starts, scorer.settings.repro_top_k)
         if any(is_scored):
             scorer.prove(batch, rows, num_boundaries)
         objectives = Objectives.empty((len(input_ids), num_boundaries), input_ids.device)
@@ -131,10 +130,9 @@ class SharedPass:
             all_rows = [by_index.get(index) or scorer.reader.idle_row(index) for index in indices]
             prefix = prefix_of_pass([row.starts for row in all_rows], prompt_width, ids, mask, passes[-1][1], cache)
             with scorer.scoring_mode():
-                results = score_branches(
-                    scorer.model, prefix, all_rows, scorer.settings.repro_top_k, num_boundaries, scorer.temperature
-                )
-            del cache, prefix  # before the keys and values of the next micro-batch come
+                read = partial(branch_pass, scorer.model, prefix, temperature=scorer.temperature)
+                results = read_objectives(read, all_rows, prefix.entropies, top_k, num_boundaries)
+            del cache, prefix, read  # before the keys and values of the next micro-batch come
             scored = [index for index in indices if index in by_index]
             objectives.put([by_index[index] for index in scored], results, [index - indices.start for index in scored])
             scores.seconds += time.perf_counter() - started

@@ -20,12 +20,11 @@ from ..columns import (
 )
 from ..config import ReproConfigMixin
 from ..demo import task as demo_task
+from ..trainers.ground_truth import ROWS_FOR_CHOICE, spread_rows
 from ..validation import check_integer, check_text
 from .algorithms import POCKET
 from .arguments import ReproScriptArguments
 from .files import load_splits
-
-_ROWS_FOR_CHOICE = 100
 
 Prompt = str | list[dict[str, Any]]
 
@@ -64,7 +63,7 @@ def load_problems(
     else:
         splits = load_splits(script_args.dataset_name, script_args.dataset_config)
     train, held_out = _choose_splits(splits, script_args)
-    rows = list(train.select(range(0, len(train), -(-len(train) // _ROWS_FOR_CHOICE) or 1)))
+    rows = list(spread_rows(train, ROWS_FOR_CHOICE, ""))
     prompt_column = script_args.prompt_column or find_column(rows, PROBLEM_COLUMNS)
     if prompt_column is None or not any(has_column(row, prompt_column) for row in rows):
         raise ValueError(

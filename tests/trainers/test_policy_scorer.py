@@ -6,7 +6,6 @@ import weakref
 import pytest
 import torch
 from peft import LoraConfig
-from tiny_policy import save_tiny_policy
 from tiny_runs import losses, settings, token_reward
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, set_seed
 
@@ -18,18 +17,6 @@ from repro_trl import (
     ReproReinforcePlusPlusConfig,
     ReproReinforcePlusPlusTrainer,
 )
-from repro_trl.demo import task
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return task.train_dataset(size=16, seed=3)
-
 
 TRAINERS = {
     "grpo": (ReproGRPOTrainer, ReproGRPOConfig),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from closing_policies import CLOSINGS, save_closing_policy
+from pocket.traces import accuracy_reward
 from ranks import backend_settings, run_ranks
 from tiny_policy import save_tiny_policy
 from tiny_runs import settings
@@ -32,7 +33,7 @@ def train(path, folder, train=True, **overrides):
     config = ReproGRPOConfig(
         **settings(folder, **{**SAMPLED, "repro_answer_prefix": "auto", "learning_rate": 1e-9, **overrides})
     )
-    trainer = ReproGRPOTrainer(str(path), task.accuracy_reward, config, task.train_dataset(size=32, seed=3))
+    trainer = ReproGRPOTrainer(str(path), accuracy_reward, config, task.train_dataset(size=32, seed=3))
     if train:
         trainer.train()
     return trainer

@@ -6,7 +6,6 @@ import pytest
 import torch
 from peft import LoraConfig
 from ranks import backend_settings, run_ranks
-from tiny_policy import save_tiny_policy
 from tiny_runs import losses, settings, token_reward, weights
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, GRPOTrainer
@@ -22,11 +21,6 @@ from repro_trl import (
 from repro_trl.demo import task
 
 STEPS = 6
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 class Killed(Exception):
