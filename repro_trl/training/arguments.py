@@ -10,8 +10,18 @@ from accelerate.commands.launch import launch_command_parser
 from trl import ScriptArguments, TrlParser
 
 from .algorithms import ALGORITHMS
-from .names import OWN_NAMES, check_names, option_name, split_options, with_config
+from .names import (
+    OWN_NAMES,
+    check_names,
+    check_values,
+    option_name,
+    option_value,
+    read_config,
+    split_options,
+    with_config,
+)
 from .quiet import quiet_upstream
+from .settings_source import read_settings
 
 
 @dataclass
@@ -51,6 +61,10 @@ class ReproScriptArguments(ScriptArguments):
         metadata={"help": "Reward model in addition to the answer reward: a name on the Hub, or a local folder."},
     )
 
+    def __post_init__(self) -> None:
+        if isinstance(self.reward_funcs, str):  # one line of a YAML file
+            self.reward_funcs = [self.reward_funcs]
+
 
 def parse_arguments(
     name: str, classes: Sequence[type], tokens: Sequence[str] | None = None, launched: bool = False
@@ -66,10 +80,14 @@ def parse_arguments(
         launched: whether a training command has read what the YAML file says to it and to `accelerate launch`.
 
     Raises:
-        ValueError: a setting that nobody knows, with the nearest known one, or a bad value.
+        ValueError: a setting that nobody knows, with the nearest known one; a bad value; no such file.
     """
     quiet_upstream()
     tokens = with_config(sys.argv[1:] if tokens is None else tokens, ALGORITHMS[name].default_config)
+    path = option_value(split_options(tokens), "config")
+    if path is not None:
+        types = {setting.name: setting.type for setting in read_settings(ALGORITHMS[name].script)}
+        check_values(read_config(path), types, path)
     parser = TrlParser(
         classes,
         prog=f"repro-trl {name}",
@@ -83,9 +101,7 @@ def parse_arguments(
     check_names((option_name(group[0]) for group in split_options(from_command_line)), known)
     for_launcher = [option_name(key) for key in from_file[::2]]
     launcher = {option_name(option) for option in launch_command_parser()._option_string_actions}
-    check_names(
-        for_launcher, known | launcher | set(OWN_NAMES), tokens[tokens.index("--config") + 1] if for_launcher else None
-    )
+    check_names(for_launcher, known | launcher | set(OWN_NAMES), path if for_launcher else None)
     if for_launcher and not launched:
         warnings.warn(
             f"In the config file, {', '.join(for_launcher)} only works with `repro-trl {name}` and is ignored: "

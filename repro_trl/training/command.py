@@ -12,11 +12,20 @@ from ..output_files import atomic_path, check_output
 from ..thinking import BACKTRACK_PHRASES
 from .algorithms import ALGORITHMS
 from .launch import launch, launcher_options, launcher_tokens, resolve_accelerate_config
-from .names import OWN_NAMES, check_names, option_name, option_value, read_config, split_options, with_config
+from .names import (
+    FALSE,
+    OWN_NAMES,
+    check_names,
+    check_values,
+    is_true,
+    option_name,
+    option_value,
+    read_config,
+    split_options,
+    with_config,
+)
 from .settings_source import read_dataclass, read_settings
 from .tables import BEFORE_AFTER_FILE, RUN_FILE, compare_runs
-
-_FALSE = ("false", "no", "0", "")
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,8 @@ def read_request(name: str, argv: Sequence[str]) -> Request:
     known = {*for_script, *launcher, *OWN_NAMES}
     check_names((option_name(group[0]) for group in groups), known)
     check_names(config, {*settings, *launcher, *OWN_NAMES, "env"}, path)
-    _check_datasets(config.get("datasets") or [], path)
+    check_values(config, {setting.name: setting.type for setting in settings.values()}, path)
+    _check_datasets(config.get("datasets", []), path)
 
     script = [group for group in groups if option_name(group[0]) in for_script]
     own = [group for group in groups if option_name(group[0]) in OWN_NAMES]
@@ -137,7 +147,7 @@ def read_request(name: str, argv: Sequence[str]) -> Request:
         options=script,
         config=config,
         environment={key: str(value) for key, value in environment.items()},
-        compare_plain=_is_true(_own_value(own, config, "compare_plain"), "compare_plain"),
+        compare_plain=is_true(_own_value(own, config, "compare_plain"), "compare_plain"),
         html=_html(_own_value(own, config, "html")),
     )
 
@@ -155,18 +165,14 @@ def _own_value(options: Sequence[Sequence[str]], config: Mapping[str, Any], name
     return config.get(name) if given is None else given or True
 
 
-def _is_true(value: Any, name: str) -> bool:
-    if str(value).lower() in ("true", "yes", "1"):
-        return True
-    if value is None or str(value).lower() in _FALSE:
-        return False
-    raise ValueError(f"{name}={value!r}: give true or false")
-
-
 def _html(value: Any) -> str | None:
     if value is None or value is False:
         return None
-    return "" if value is True else str(value)
+    if value is True:
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"html={value!r}: give a file, or true for the one in the output folder")
+    return value
 
 
 def _validate_comparison(request: Request) -> None:
@@ -181,7 +187,7 @@ def _plain_settings(request: Request, output_dir: str) -> list[str]:
     settings = ["--repro_alpha", "0", "--output_dir", output_dir, "--push_to_hub", "false"]
     if run_name := request.value("run_name"):
         settings += ["--run_name", f"{run_name}-plain"]
-    if str(request.value("resume_from_checkpoint")).lower() not in ("none", *_FALSE):
+    if str(request.value("resume_from_checkpoint")).lower() not in ("none", *FALSE):
         resumable = any(Path(output_dir).glob("checkpoint-*"))
         settings += ["--resume_from_checkpoint", "true" if resumable else "false"]
     return settings

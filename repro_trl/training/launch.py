@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .names import nearest
+from .names import is_true, nearest
 from .quiet import quiet_launcher
 
 MODULE = "repro_trl.training"
@@ -47,16 +47,26 @@ def launcher_options() -> dict[str, Any]:
     from accelerate.commands.launch import launch_command_parser  # imports torch
 
     parser = launch_command_parser()
-    return {option.lstrip("-").replace("-", "_"): action for option, action in parser._option_string_actions.items()}
+    options = {
+        option.lstrip("-").replace("-", "_"): action for option, action in parser._option_string_actions.items()
+    }
+    return {name: action for name, action in options.items() if name not in ("h", "help")}
 
 
 def launcher_tokens(settings: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
-    """Settings of a YAML file as arguments of `accelerate launch`, of which `options` holds the actions."""
+    """
+    Settings of a YAML file as arguments of `accelerate launch`, of which `options` holds the actions.
+
+    Raises:
+        ValueError: a switch that is neither true nor false, or a list or mapping.
+    """
     tokens = []
     for name, value in settings.items():
+        if isinstance(value, list | dict):
+            raise ValueError(f"{name}={value!r}: give one value")
         if options[name].nargs == 0:
-            tokens += [f"--{name}"] if value else []
-        else:
+            tokens += [f"--{name}"] if is_true(value, name) else []
+        elif value is not None:
             tokens += [f"--{name}", str(value)]
     return tokens
 

@@ -1,5 +1,9 @@
-"""Names of settings on the command line and in YAML files, and the error for one that nobody knows."""
+"""
+Names of settings on the command line and in YAML files, and the errors for a name that nobody knows and for a value
+in a file of a kind that the setting does not take.
+"""
 
+import ast
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +13,8 @@ import yaml
 
 OWN_NAMES = ("accelerate_config", "compare_plain", "html")
 """Settings of the training commands themselves, which neither the script nor `accelerate launch` takes."""
+
+FALSE = ("false", "no", "0", "")
 
 
 def split_options(tokens: Sequence[str]) -> list[list[str]]:
@@ -56,7 +62,7 @@ def read_config(path: str) -> dict[str, Any]:
     try:
         config = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"config={path!r}: the file is not YAML ({error})") from error
+        raise ValueError(f"config={path!r}: the file is not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(config, dict):
         raise ValueError(f"config={path!r}: must be a mapping, one `setting: value` per line")
     return config
@@ -82,8 +88,11 @@ def with_config(tokens: Sequence[str], default_config: Path) -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that looks most like `name`."""
-    return difflib.get_close_matches(name, sorted(known), n=1, cutoff=0)[0]
+    """The known name that looks most like `name`; else one that `name` contains, as `torch_dtype` contains `dtype`."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    contained = sorted((other for other in known if f"_{other}_" in f"_{name}_"), key=len, reverse=True)
+    return (close or contained or difflib.get_close_matches(name, known, n=1, cutoff=0))[0]
 
 
 def check_names(given: Iterable[Any], known: Mapping[str, Any] | Iterable[str], source: str | None = None) -> None:
@@ -96,6 +105,85 @@ def check_names(given: Iterable[Any], known: Mapping[str, Any] | Iterable[str], 
         if name not in known:
             where = f"{source}: " if source else ""
             raise ValueError(f"{where}there is no setting {name!r}; the nearest is {nearest(str(name), known)!r}")
+
+
+def is_true(value: Any, name: str) -> bool:
+    """
+    What a switch is set to, on the command line or in a file.
+
+    Raises:
+        ValueError: neither true nor false.
+    """
+    if str(value).lower() in ("true", "yes", "1"):
+        return True
+    if value is None or str(value).lower() in FALSE:
+        return False
+    raise ValueError(f"{name}={value!r}: give true or false")
+
+
+def check_values(config: Mapping[str, Any], types: Mapping[str, str], source: str | None) -> None:
+    """
+    Compare the values of a YAML file with the types of the settings. Texts are the parser's: it converts them.
+
+    Args:
+        config: the file.
+        types: annotations of settings, as written. Other settings are left out.
+        source: path of the file.
+
+    Raises:
+        ValueError: the first value of a kind that its setting does not take.
+    """
+    for name, value in config.items():
+        if name in types and not _takes(types[name], value):
+            hint = ""
+            if isinstance(value, bool):
+                hint = " (YAML reads a bare `no` or `off` as false, and `yes` or `on` as true: put text in quotes)"
+            elif "str" in _alternatives(types[name]) and value is not None and not isinstance(value, list | dict):
+                hint = " (put it in quotes)"
+            raise ValueError(f"{source}: {name}={value!r}: give {_expected(types[name])}{hint}")
+
+
+_EXPECTED = {
+    "bool": "true or false",
+    "int": "an integer",
+    "float": "a number",
+    "str": "text",
+    "list": "a list",
+    "dict": "a mapping",
+    "None": "null",
+}
+
+
+def _takes(kind: str, value: Any) -> bool:
+    names = _alternatives(kind)
+    if not (names - {"None"}) & set(_EXPECTED):  # an object that no file can hold: its class says what it makes of the value
+        return True
+    if value is None:
+        return "None" in names
+    if isinstance(value, bool):
+        return bool(names & {"bool", "Literal"})
+    if isinstance(value, int):
+        return bool(names & {"int", "float"}) or ("bool" in names and value in (0, 1))
+    if isinstance(value, str):
+        # One text stands for a list of one, as in `lora_target_modules: all-linear`.
+        return names - {"list", "None"} != set() or "list[str]" in kind
+    return type(value).__name__ in names
+
+
+def _alternatives(kind: str) -> set[str]:
+    """The types that a union holds, without their parameters: `list` and `None` for `list[str] | None`."""
+
+    def split(node: ast.expr) -> set[str]:
+        if isinstance(node, ast.BinOp):
+            return split(node.left) | split(node.right)
+        return {ast.unparse(node.value if isinstance(node, ast.Subscript) else node)}
+
+    return split(ast.parse(kind, mode="eval").body)
+
+
+def _expected(kind: str) -> str:
+    names = _alternatives(kind)
+    return " or ".join(text for name, text in _EXPECTED.items() if name in names)
 
 
 def _is_number(token: str) -> bool:

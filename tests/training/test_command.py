@@ -37,6 +37,51 @@ datasets:
 reward_funcs:
   - accuracy_reward
 """
+# What recipes for `trl grpo` set, in the forms that their files have.
+RECIPE = """
+# Model
+model_name_or_path:
+  Qwen/Qwen2.5-0.5B
+model_revision: main
+dtype: bfloat16
+attn_implementation: sdpa
+trust_remote_code: false
+model_init_kwargs: {low_cpu_mem_usage: true}
+use_peft: true
+lora_r: 16
+lora_target_modules: all-linear
+
+# Data
+dataset_name: open-r1/OpenR1-Math-220k
+dataset_config: default
+dataset_train_split: train
+prompt_column: problem
+
+# Training
+use_vllm: false
+do_eval: 'false'
+gradient_checkpointing: true
+gradient_checkpointing_kwargs:
+  use_reentrant: false
+chat_template_kwargs:
+  enable_thinking: false
+generation_kwargs: '{"top_k": 50}'
+learning_rate: 1e-6
+lr_scheduler_type: cosine_with_min_lr
+lr_scheduler_kwargs:
+  min_lr_rate: 0.1
+beta: 0
+max_steps: -1
+num_train_epochs: 1
+save_strategy: "no"
+save_total_limit: null
+log_completions: yes
+report_to:
+- tensorboard
+hub_model_id: null
+reward_funcs: accuracy_reward
+reward_weights: [1.0]
+"""
 SHORT = (
     *("--max_steps", "1", "--per_device_train_batch_size", "4", "--num_generations", "2", "--logging_steps", "1"),
     *("--num_eval_problems", "4", "--per_device_eval_batch_size", "4", "--max_completion_length", "16"),
@@ -88,6 +133,23 @@ def test_trls_own_examples_with_repro_lines(tmp_path, text, launcher):
     assert paths == [dataset["path"] for dataset in yaml.safe_load(text).get("datasets", [])]
 
 
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_what_recipes_set(tmp_path, name):
+    file = write(tmp_path, f"env:\n  SOME_VARIABLE: 1\n{RECIPE}repro_alpha: 0.1\nrepro_top_k: null\n")
+    request = read_request(name, ["--config", file])
+    assert request.launcher == [] and request.environment == {"SOME_VARIABLE": "1"}
+    script = importlib.import_module(ALGORITHMS[name].script)
+    tokens = [*request.script, "--use_cpu", "true", "--bf16", "false", "--output_dir", str(tmp_path)]
+    script_args, training_args, model_args, *_ = parse_arguments(name, script.ARGUMENTS, tokens, True)
+    assert script_args.reward_funcs == ["accuracy_reward"] and script_args.dataset_config == "default"
+    assert training_args.reward_weights == [1.0] and training_args.repro_alpha == 0.1
+    assert training_args.learning_rate == 1e-6 and training_args.log_completions and not training_args.do_eval
+    assert training_args.generation_kwargs == {"top_k": 50} and training_args.repro_top_k is None
+    assert training_args.gradient_checkpointing_kwargs == {"use_reentrant": False}
+    assert training_args.lr_scheduler_kwargs == {"min_lr_rate": 0.1} and training_args.save_strategy == "no"
+    assert model_args.lora_target_modules == "all-linear" and model_args.dtype == "bfloat16"
+
+
 def test_arguments_go_where_they_belong():
     request = read_request(
         "ppo",
@@ -127,7 +189,7 @@ def test_settings_of_the_launcher_and_of_the_command_in_the_file(tmp_path):
     file = write(
         tmp_path,
         "model_name_or_path: m\noutput_dir: a\nenv: {A_VARIABLE: 3}\naccelerate_config: multi_cpu\nmulti_gpu: true\n"
-        "same_network: false\nmain_process_port: 29501\ncompare_plain: true\nhtml: page.html\n",
+        "same_network: 'false'\nnum_machines: null\nmain_process_port: 29501\ncompare_plain: true\nhtml: page.html\n",
     )
     request = read_request("grpo", ["--config", file, "--output_dir", "b", "--accelerate_config", file])
     assert request.launcher == ["--config_file", file, "--multi_gpu", "--main_process_port", "29501"]
@@ -146,7 +208,18 @@ def test_settings_of_the_launcher_and_of_the_command_in_the_file(tmp_path):
         ([], "acelerate_config: cpu\n", "there is no setting 'acelerate_config'; the nearest is 'accelerate_config'."),
         ([], "datasets:\n  - path: a\n    colums: [b]\n", "there is no setting 'colums'; the nearest is 'columns'."),
         ([], "datasets: [a]\n", "each one must be a mapping with a `path`, not 'a'."),
+        ([], "datasets: {path: a}\n", "datasets={'path': 'a'}: give a list."),
+        ([], "datasets: null\n", "datasets=None: give a list."),
         ([], "env: a\n", "env='a': give a mapping"),
+        ([], "torch_dtype: bfloat16\n", "there is no setting 'torch_dtype'; the nearest is 'dtype'."),
+        ([], "help: true\n", "there is no setting 'help'"),
+        ([], "max_steps: null\n", "max_steps=None: give an integer."),
+        ([], "save_strategy: no\n", "save_strategy=False: give text (YAML reads"),
+        ([], "reward_weights: 1.0\n", "reward_weights=1.0: give a list or null."),
+        ([], "max_steps: 1\n\tseed: 2\n", "the file is not YAML (while scanning"),
+        ([], "html: [a]\n", "html=['a']: give a file"),
+        ([], "multi_gpu: perhaps\n", "multi_gpu='perhaps': give true or false."),
+        ([], "num_processes: [2]\n", "num_processes=[2]: give one value."),
         (["--accelerate_config", "zero9"], None, "accelerate_config='zero9': this is neither a file nor one of"),
         (["--accelerate_config"], None, "accelerate_config: give the name"),
         (["--compare_plain", "perhaps"], None, "compare_plain='perhaps': give true or false."),

@@ -3,8 +3,19 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from repro_trl.training.names import check_names, option_name, option_value, read_config, split_options, with_config
+from repro_trl.training.names import (
+    check_names,
+    check_values,
+    is_true,
+    nearest,
+    option_name,
+    option_value,
+    read_config,
+    split_options,
+    with_config,
+)
 
 DEFAULT = Path("default.yaml")
 
@@ -60,3 +71,90 @@ def test_the_nearest_name_is_named():
         check_names(["lr"], known, "run.yaml")
     with pytest.raises(ValueError, match="no setting 7; the nearest is"):
         check_names([7], known)
+
+
+def test_a_name_within_the_given_one_is_nearer_than_one_that_only_looks_like_it():
+    known = ["dtype", "torch_compile", "beta", "adam_beta1"]
+    assert nearest("torch_dtype", known) == "dtype"
+    assert nearest("adam_beta", known) == "adam_beta1"
+    assert nearest("torch_compil", known) == "torch_compile"
+
+
+TYPES = {
+    "steps": "int",
+    "rate": "float",
+    "name": "str | None",
+    "folder": "str",
+    "switch": "bool",
+    "strategy": "SaveStrategy | str",
+    "names": "list[str] | None",
+    "weights": "list[float] | None",
+    "kwargs": "dict[str, Any] | str | None",
+    "size": "int | str | None",
+    "made": "ParallelismConfig | None",
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "steps: 3",
+        "steps: '3'",
+        "rate: 3",
+        "rate: 1.0e-6",
+        "rate: 1e-6",  # text for YAML, and a number for the parser
+        "name: null",
+        "name: ~",
+        "name: a",
+        "switch: yes",
+        "switch: 'false'",
+        "switch: 1",
+        "strategy: steps",
+        "strategy: 'no'",
+        "names: [a, b]",
+        "names: a",
+        "names: null",
+        "weights: [1, 0.5]",
+        "kwargs: {a: {b: [1]}}",
+        "kwargs: '{\"a\": 1}'",
+        "size: 8",
+        "size: all",
+        "made: {a: 1}",
+        "unknown: [1]",
+    ],
+)
+def test_values_that_a_setting_takes(text):
+    check_values(yaml.safe_load(text), TYPES, "run.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps: null", "steps=None: give an integer"),
+        ("steps: 3.5", "steps=3.5: give an integer"),
+        ("steps: true", r"steps=True: give an integer \(YAML reads"),
+        ("rate: [1.0]", r"rate=\[1.0\]: give a number"),
+        ("rate: {a: 1}", "give a number"),
+        ("name: 12", r"name=12: give text or null \(put it in quotes\)"),
+        ("name: 2026-01-01", r"give text or null \(put it in quotes\)"),
+        ("folder: null", "folder=None: give text$"),
+        ("folder: [a]", r"folder=\['a'\]: give text$"),
+        ("switch: null", "switch=None: give true or false"),
+        ("switch: 2", "switch=2: give true or false"),
+        ("strategy: no", "strategy=False: give text .YAML reads a bare `no`"),
+        ("names: {a: 1}", "give a list or null"),
+        ("weights: 1.0", "weights=1.0: give a list or null"),
+        ("weights: '1.0'", "weights='1.0': give a list or null"),
+        ("kwargs: [1]", "give text or a mapping or null"),
+    ],
+)
+def test_values_of_another_kind(text, message):
+    with pytest.raises(ValueError, match=f"^run.yaml: .*{message}"):
+        check_values(yaml.safe_load(text), TYPES, "run.yaml")
+
+
+def test_switches():
+    assert [is_true(value, "a") for value in (True, "Yes", 1, None, False, "no", 0)] == [True] * 3 + [False] * 4
+    for value in ("perhaps", 2, ["true"]):
+        with pytest.raises(ValueError, match="give true or false"):
+            is_true(value, "a")
