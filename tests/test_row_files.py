@@ -236,7 +236,7 @@ def test_folders(tmp_path):
         ("rows.csv.xz", lzma.compress(b"a\n1\n")[:-20], "rows.csv.xz: it cannot be read"),
         ("rows.tsv", 'a\tb\n1\t"2\n', "rows.tsv, line 2: it is not TSV"),
         ("rows.arrow", "no arrow", "rows.arrow: it cannot be read as arrow"),
-        ("rows.txt", "a", "rows.txt: its name does not end in a known format: .jsonl, .ndjson, .json, .csv, .tsv (also"),
+        ("rows.txt", "a", "rows.txt: its name does not end in a known format: .jsonl, .ndjson, .json, .csv, .tsv"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, message):
