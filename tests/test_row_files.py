@@ -214,7 +214,11 @@ def test_folders(tmp_path):
         ("rows.csv", "a,b\n", "rows.csv has no rows"),
         ("rows.jsonl", '{"a": 1}\n{"a": \n', "rows.jsonl, line 2: it is not JSON: Expecting value at character"),
         ("rows.jsonl", '{"a": 1}\n{"a": 1', "rows.jsonl, line 2: it is not JSON"),
-        ("rows.jsonl", '{"a": 1}\n[1]\n', "rows.jsonl, line 2: a row must be an object with columns, but this is a list"),
+        (
+            "rows.jsonl",
+            '{"a": 1}\n[1]\n',
+            "rows.jsonl, line 2: a row must be an object with columns, but this is a list",
+        ),
         ("rows.jsonl", '"text"\n', "line 1: .*this is text"),
         ("rows.jsonl", "null\n", "line 1: .*this is null"),
         ("rows.jsonl", "[" * 100_000, "line 1: it is nested too deeply"),

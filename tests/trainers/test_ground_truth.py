@@ -26,7 +26,8 @@ def test_column_and_one_example_are_said_once(capsys, caplog):
     truth = ground_truth([{"prompt": "?", "solution": WORKED, "answer": a} for a in ["5", "6", "7", None]])
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        "Reading the ground truth from column 'answer' (not from 'solution'), for example '5'. 75% of the 4 rows have an answer."
+        "Reading the ground truth from column 'answer' (not from 'solution'), for example '5'. "
+        "75% of the 4 rows have an answer."
     ]
     assert truth.column == "answer" and truth.answer_of({"answer": r"so \boxed{8}"}) == "8"
     ground_truth([{"answer": "5"}], is_main_process=False)
@@ -67,7 +68,7 @@ def test_worked_solutions_in_place_of_answers_are_refused_with_share_and_example
 
 def test_few_worked_solutions_are_a_warning_with_share_and_example(caplog):
     ground_truth([{"solution": WORKED}] + [{"solution": "5"}] * 3)
-    assert "25% of the answers look like worked solutions, because they are too long for an answer, for example 'Adding up" in caplog.text
+    assert "25% of the answers look like worked solutions" in caplog.text and "for example 'Adding up" in caplog.text
 
 
 @pytest.mark.parametrize(
