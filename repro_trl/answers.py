@@ -90,17 +90,17 @@ def extract_answer(solution: object) -> str | None:
        such as 1,450, without commas. N is a number, or the text's last line; other lines with `####` are headings.
     6. Text whose boxes are all empty or not closed (it was cut off): no answer.
     7. Text with `<answer>…</answer>`: the content of the last one.
-    8. Text whose last two lines hold "Answer:", "The answer is" or the like: what follows.
+    8. Text with "Answer:", "The answer is" or the like in its last two lines: what follows.
     9. Text that is a list (`["3"]`, `['3']`, `[3]`): as 3.
-    10. Any other text is the answer itself, without the `$…$`, `$$…$$` or `**…**` around the whole of it and without
-        the stop at its end; in ASCII where only its width is another (１２).
+    10. Any other text is the answer itself, without a `$…$`, `$$…$$` or `**…**` around all of it and without a full
+        stop at its end; full-width characters (１２) become ASCII.
 
     Returns:
-        The answer without surrounding white space, never empty, or `None` where there is none.
+        The answer without surrounding white space, never empty, or `None` if there is none.
 
     Raises:
-        ValueError: a value of any other type. That includes bool: the data has to say whether such an answer reads
-            "True" or "yes".
+        ValueError: a value of any other type. That includes bool: the data must say whether such an answer is "True"
+            or "yes".
     """
     if isinstance(solution, _Array):
         # NumPy and PyTorch; a number in single precision has fewer digits than Python would write.
@@ -184,7 +184,7 @@ def _statement(text: str) -> str | None:
 
 
 def given_answer(conclusion: str) -> str | None:
-    """The answer that a completion gives: its last box, or else what it states to be the answer."""
+    """The answer that a completion gives: its last box, or else what it states as its answer."""
     box = last_box(conclusion)
     return stated_answer(conclusion) if box is None else box
 

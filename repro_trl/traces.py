@@ -39,9 +39,9 @@ class Trace:
         tokens: (L,) text of each token; together they are the completion. A character that is spread over several
             tokens belongs to the last of them.
         answer: the ground truth.
-        given_answer: content of the completion's last box, or the answer that it states without one.
+        given_answer: content of the completion's last box, or without a box, the answer that it states.
         correct: whether the completion's answer is the ground truth; `None` without one.
-        thinking_tokens: tokens up to and with the end-of-thinking marker.
+        thinking_tokens: tokens up to and including the end-of-thinking marker.
         backtracks: segments of the thought that turn back (`repro_trl.thinking`).
         truncated: whether the completion was cut off at its limit; `None` where that is unknown.
         boundaries: (M,) completion tokens before each boundary (METHOD §2).
@@ -242,7 +242,7 @@ def floats(values: Tensor) -> list[float]:
 
 
 def write_traces(path: str | os.PathLike, traces: Iterable[Trace], append: bool = False) -> None:
-    """Write traces, one a line, to a file whose folder is made where it is missing."""
+    """Write traces, one per line, to a file. Its folder is created if it is missing."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "a" if append else "w", encoding="utf-8") as file:
         for trace in traces:
@@ -255,7 +255,7 @@ def read_traces(path: str | os.PathLike) -> Iterator[Trace]:
     The traces in a file, one after the other.
 
     Raises:
-        ValueError: with file and line, where a line is no trace.
+        ValueError: a line is not a trace; names the file and the line.
     """
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):

@@ -24,19 +24,19 @@ from .verify import Verifier
 class EvaluationCallback(TrainerCallback):
     """
     Evaluates tasks whenever the trainer evaluates (`eval_strategy`, `eval_on_start`, `trainer.evaluate()`), and logs
-    the figures of `repro-trl eval` as `eval_<task>/<figure>`: the same completions, with the same seeds, as the
-    command draws from the saved model.
+    the metrics of `repro-trl eval` as `eval_<task>/<metric>`. The completions and seeds are those that the command
+    would use for the saved model.
 
-    Completions are sampled with transformers from the model as it is, whatever the trainer's own rollouts use. Under
-    DeepSpeed and FSDP2 every process generates equally often.
+    Completions are sampled with transformers from the current model, whatever the trainer uses for its rollouts. Under
+    DeepSpeed and FSDP2, every process generates the same number of times.
 
     Args:
         trainer: to add the callback to: `trainer.add_callback(EvaluationCallback(trainer, ["aime24"]))`.
         tasks: tasks, their names, or paths of local files.
-        sampling: how completions are drawn; the paper's way by default.
-        num_samples: completions of each problem. Default: the task's own number.
+        sampling: how completions are sampled; by default as in the paper.
+        num_samples: completions per problem. Default: the task's own number.
         data_dir: folder with local copies of the datasets.
-        verify_workers: completions that each process verifies at one time.
+        verify_workers: number of completions that each process verifies in parallel.
 
     Raises:
         TaskError: a task cannot be loaded.

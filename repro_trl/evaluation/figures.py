@@ -17,7 +17,7 @@ FAILURES = ("timeout", "failure")
 @dataclass(frozen=True)
 class Figures:
     """
-    Figures of one task. `None`: not defined, for example the thinking tokens of right answers when none is right.
+    Metrics of one task. `None`: not defined, for example the thinking tokens of right answers if none is right.
 
     Attributes:
         problems: N.
@@ -29,10 +29,10 @@ class Figures:
         thinking_tokens, thinking_tokens_right, thinking_tokens_wrong: mean tokens up to the end-of-thinking marker,
             all of them where there is none.
         completion_tokens: mean tokens of a completion.
-        tokens_per_correct: tokens of all completions over the number of right ones.
+        tokens_per_correct: tokens of all completions divided by the number of right ones.
         backtracks: segments of a thought that turn back (`repro_trl.thinking.BACKTRACK_PHRASES`), per completion.
         backtracking_rate: share of all segments that turn back.
-        truncation_rate: share of completions that were cut at the token limit.
+        truncation_rate: share of completions that were cut off at the token limit.
         outcomes: how often each outcome of verification occurred, failures of the verifier included.
     """
 
@@ -107,7 +107,7 @@ def clustered_standard_error(shares: Sequence[float]) -> float | None:
 
 def compute_figures(records: Iterable[Record], votes: bool = True) -> Figures:
     """
-    Figures of one task's records, which hold the same number of samples of each problem.
+    Metrics of one task's records, which have the same number of samples of each problem.
 
     Args:
         records: in any order.
@@ -161,8 +161,8 @@ class Comparison:
     Attributes:
         problems: N pairs.
         difference: of avg@n, the mean over problems of the difference of the shares of right completions.
-        standard_error: of `difference`, from the differences by problem: what makes a problem hard or easy for both
-            models cancels. `None` for one problem.
+        standard_error: of `difference`, from the differences by problem, so that the difficulty of problems cancels
+            out. `None` for one problem.
         better, worse: problems with a higher and a lower share than before.
         thinking_tokens: difference of the mean thinking tokens.
         thinking_tokens_error: its standard error, from the problems' differences.

@@ -35,10 +35,10 @@ _OWN_SHARE = 0.1
 @dataclass(frozen=True)
 class AnswerForm:
     """
-    How the policy is asked for an answer.
+    The form in which an answer is scored.
 
     Attributes:
-        prefix: text between the partial thought and the answer; given, not scored.
+        prefix: text between the partial thought and the answer; not scored.
         template: `str.format` template of the scored answer.
     """
 
@@ -76,7 +76,7 @@ def candidate_forms(
     template: str, think_end: str | None, own_texts: Iterable[str] = (), more: Iterable[str] = ()
 ) -> list[AnswerForm]:
     """
-    The forms that are tried, each once: the paper's first.
+    The forms to try, each once, the paper's first.
 
     Args:
         template: `repro_answer_template`.
@@ -161,7 +161,7 @@ def separations(forms: Sequence[AnswerForm], objective: Tensor, right: Tensor) -
 
     Args:
         forms: F of them.
-        objective: (N, F, 2) J of N completions: at the last boundary, and where the thought ends, before the marker.
+        objective: (N, F, 2) J of N completions: at the last boundary, and at the last segment start.
         right: (N,) bool.
     """
     found = []
@@ -173,10 +173,10 @@ def separations(forms: Sequence[AnswerForm], objective: Tensor, right: Tensor) -
 
 def best_separation(candidates: Sequence[Separation]) -> tuple[Separation, Separation]:
     """
-    The form to ask with, and the runner-up.
+    The best form, and the runner-up.
 
-    Areas within one standard error of the largest count as equal; of these that with the highest J on right
-    completions, to a hundredth, and then the one with the shortest prefix is taken.
+    Areas within one standard error of the largest count as equal. Among these, the form with the highest J on right
+    completions (rounded to a hundredth) is best, and then the one with the shortest prefix.
     """
     largest = max(candidates, key=lambda candidate: candidate.auc)
 

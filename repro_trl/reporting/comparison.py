@@ -63,7 +63,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything a report shows. `flags` hold (run name, flag), `notes` a sentence and the runs it is true of."""
+    """Everything a report shows. `flags` are (run name, flag); `notes` map a sentence to the runs it applies to."""
 
     arms: list[Arm]
     phases: list[str]

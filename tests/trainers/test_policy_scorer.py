@@ -135,7 +135,10 @@ def test_dropout_keeps_the_passes_apart(tmp_path, policy, dataset, caplog):
     model = AutoModelForCausalLM.from_pretrained(policy, config=config)
     trainer = train("grpo", policy, dataset, tmp_path, model=model, num_iterations=2, max_steps=4)
     assert trainer.scored == 0 and len(trainer.scores) == 2
-    assert caplog.text.count("runs a second forward pass over the rollouts after the trainer's own: dropout is active") == 1
+    assert (
+        caplog.text.count("runs a second forward pass over the rollouts after the trainer's own: dropout is active")
+        == 1
+    )
 
 
 def test_tools_keep_the_passes_apart(tmp_path, policy, dataset, caplog):
