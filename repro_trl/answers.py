@@ -27,20 +27,7 @@ _WHOLE_FORMULA = re.compile(r"(\$\$?)((?:[^$\\]|\\.)+)\1", re.DOTALL)
 _BOLD = re.compile(r"(\*\*|__)((?:(?!\1).)+)\1", re.DOTALL)
 _STOP = re.compile(r"(?<![.\\])(?<!\.[A-Za-z])[.。]$")  # not the dots of "…", "p.m."
 _FULL_WIDTH = str.maketrans({chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)})
-_NO_ANSWER = {
-    "nan",
-    "none",
-    "null",
-    "n/a",
-    "#n/a",
-    "n.a.",
-    "<na>",
-    "notfound",
-    "not found",
-    "not_found",
-    "no answer",
-    "proof",
-}
+_NO_ANSWER = set("nan,none,null,n/a,#n/a,n.a.,<na>,notfound,not found,not_found,no answer,proof".split(","))
 _QUOTED = r"""(["'])((?:\\.|(?!\{})[^\\])*)\{}"""
 _LIST = re.compile(
     rf"\[\s*{_QUOTED.format(1, 1)}(?:\s*,\s*{_QUOTED.format(3, 3)})*\s*\]|\[\s*(-?\d+(?:\.\d+)?)\s*\]", re.DOTALL

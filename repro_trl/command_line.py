@@ -11,15 +11,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 # A path that was given cannot be used. Other errors of the system, such as a full disk, are failed work.
 _WRONG_PATH = {
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
+    *(errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR),
+    *(errno.EPERM, errno.EROFS),
 }
 
 

@@ -11,18 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 # Of a folder's files those that decide what the model says: weights, configurations, adapters, tokenizers and chat
 # templates. What a trainer leaves beside them does not.
 _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".txt", ".tiktoken", ".jinja", ".spm", ".vocab"}
-_OF_A_TRAINER = {
-    "all_results.json",
-    "eval_results.json",
-    "optimizer.bin",
-    "optimizer.pt",
-    "requirements.txt",
-    "scheduler.pt",
-    "scaler.pt",
-    "train_results.json",
-    "trainer_state.json",
-    "training_args.bin",
-}
+_OF_A_TRAINER = set(
+    "all_results.json eval_results.json train_results.json trainer_state.json training_args.bin optimizer.bin "
+    "optimizer.pt scheduler.pt scaler.pt requirements.txt".split()
+)
 
 
 def load_tokenizer(
@@ -137,7 +129,8 @@ def model_files(model: str, revision: str | None = None) -> dict[str, str]:
     if commit is not None:
         return {"commit": commit}
     folder = Path(model)
-    paths = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and not _is_a_trainers(path)]
+    paths = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _OF_A_TRAINER]
+    paths = [path for path in paths if not path.name.startswith("rng_state")]
     paths += [*folder.rglob("*.py"), *folder.glob("additional_chat_templates/*.jinja")]
     digests = {str(path.relative_to(folder)): _sha256(path) for path in sorted(paths) if path.is_file()}
     adapter = folder / "adapter_config.json"
@@ -150,10 +143,6 @@ def model_files(model: str, revision: str | None = None) -> dict[str, str]:
         if base is not None and str(base) != model:
             digests |= {f"base/{name}": digest for name, digest in model_files(base, settings.get("revision")).items()}
     return digests
-
-
-def _is_a_trainers(path: Path) -> bool:
-    return path.name in _OF_A_TRAINER or path.name.startswith("rng_state")
 
 
 def _sha256(path: Path) -> str:

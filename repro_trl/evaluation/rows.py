@@ -31,25 +31,12 @@ _LIVECODEBENCH_SECONDS = 6.0  # the limit of LiveCodeBench's own runner
 _MAX_PRIVATE_TESTS = 1 << 30  # bytes after decompression
 # What LiveCodeBench's own runner imports before a program: starter code names `List` without importing it.
 _LIVECODEBENCH_MODULES = (
-    *(
-        "string",
-        "re",
-        "datetime",
-        "collections",
-        "heapq",
-        "bisect",
-        "copy",
-        "math",
-        "random",
-        "statistics",
-        "itertools",
-    ),
-    *("functools", "operator", "io", "sys", "json", "builtins", "typing"),
-)
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json "
+    "builtins typing"
+).split()
 LIVECODEBENCH_PRELUDE = "\n".join(
-    f"{form} {module}{rest}"
-    for form, rest in (("from", " import *"), ("import", ""))
-    for module in _LIVECODEBENCH_MODULES
+    [f"from {module} import *" for module in _LIVECODEBENCH_MODULES]
+    + [f"import {module}" for module in _LIVECODEBENCH_MODULES]
 )
 """Runs before each program for LiveCodeBench."""
 

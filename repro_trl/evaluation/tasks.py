@@ -119,14 +119,7 @@ HUB_TASKS: dict[str, HubTask] = {
         revision="633f5ee89ab8ad4522a9f850766b73f62147ffdd",
         configs=("gpqa_diamond",),
         split="train",
-        columns=(
-            "Record ID",
-            "Question",
-            "Correct Answer",
-            "Incorrect Answer 1",
-            "Incorrect Answer 2",
-            "Incorrect Answer 3",
-        ),
+        columns=("Record ID", "Question", "Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3))),
         to_problems=rows.gpqa_problems,
         samples=4,
     ),
@@ -146,11 +139,7 @@ HUB_TASKS: dict[str, HubTask] = {
         revision="0fe84c3912ea0c4d4a78037083943e8f0c4dd505",
         split="train",  # of files read as they are
         columns=(
-            "question_id",
-            "question_content",
-            "starter_code",
-            "public_test_cases",
-            "private_test_cases",
+            *("question_id", "question_content", "starter_code", "public_test_cases", "private_test_cases"),
             "metadata",
         ),
         to_problems=rows.livecodebench_problems,
