@@ -290,14 +290,11 @@ def _template_problem(template: str) -> str | None:
     command = _TAKES_ARGUMENT.search(before)
     if command:
         return f"{command[0].strip()} would be followed by the bare answer, without braces around it"
-    depths = list(itertools.accumulate((brace == "{") - (brace == "}") for brace in _braces(before + after)))
+    braces = re.findall(r"(?<!\\)[{}]", before + after)
+    depths = list(itertools.accumulate((brace == "{") - (brace == "}") for brace in braces))
     if depths and (min(depths) < 0 or depths[-1] != 0):
         return "the braces around the answer do not pair up"
     return None
-
-
-def _braces(text: str) -> list[str]:
-    return re.findall(r"(?<!\\)[{}]", text)
 
 
 def _fixed_template(template: str) -> str | None:

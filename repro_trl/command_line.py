@@ -22,16 +22,9 @@ class FailedWork(Exception):
 
 def run_command(name: str, body: Callable[[], int], kept: str = "") -> int:
     """
-    Run the body of a command and turn what it raises into a message and an exit status.
-
-    Args:
-        name: of the subcommand.
-        body: returns an exit status.
-        kept: sentence on what is kept and how to go on, for work that failed or was interrupted.
-
-    Returns:
-        The body's status; 2 for a `ValueError` or a path that cannot be used; 1 for `FailedWork`, other errors of the
-        system and too little memory; 130 for Ctrl-C.
+    Run the body of a command and turn what it raises into a message and an exit status: 2 for a `ValueError` or a path
+    that cannot be used; 1 for `FailedWork`, other errors of the system and too little memory; 130 for Ctrl-C. `kept`
+    is a sentence on what is kept and how to go on, for work that failed or was interrupted.
     """
     hook, sys.unraisablehook = sys.unraisablehook, _keep_interrupts
     try:
@@ -68,6 +61,11 @@ def exit_status(error: Exception) -> int:
         # Libraries raise it without a number for names that they do not find.
         return USAGE if error.errno is None or error.errno in _WRONG_PATH else FAILED
     return USAGE if isinstance(error, ValueError) else FAILED
+
+
+def first_line(error: Exception) -> str:
+    """Of its message; the name of its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _sentence(error: Exception) -> str:

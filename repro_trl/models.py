@@ -20,12 +20,7 @@ _OF_A_TRAINER = set(
 def load_tokenizer(
     model: str, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """
-    The tokenizer of a model.
-
-    Raises:
-        ValueError: it cannot be loaded, with the reason.
-    """
+    """The tokenizer of a model; a `ValueError` says why it cannot be loaded."""
     _check_folder(model)
     try:
         return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
@@ -42,15 +37,8 @@ def load_model(
     attn_implementation: str | None = None,
 ) -> PreTrainedModel:
     """
-    A causal language model in evaluation mode.
-
-    Args:
-        model: folder, or name on the Hub.
-        revision: branch, tag or commit on the Hub.
-        dtype: of the weights; "auto": as they were saved.
-        device: to put it on.
-        trust_remote_code: run the code that the model comes with.
-        attn_implementation: such as "sdpa"; `None`: that of the model.
+    A causal language model, by its folder or name on the Hub, in evaluation mode. The dtype "auto" keeps
+    its weights as they were saved; `attn_implementation` is such as "sdpa", or `None` for the model's own.
 
     Raises:
         ValueError: an unknown dtype, a model that cannot be loaded or whose weights are not all there.
@@ -95,10 +83,7 @@ def check_dtype(dtype: str) -> None:
 def resolve_revision(model: str, revision: str | None) -> str | None:
     """
     The commit on the Hub that a branch, a tag or no revision stands for; without network the one that was downloaded
-    last. `None` for a folder.
-
-    Raises:
-        ValueError: there is neither such a folder nor such a model.
+    last. `None` for a folder. A `ValueError` if there is neither such a folder nor such a model.
     """
     if Path(model).is_dir():
         return None
@@ -112,18 +97,9 @@ def resolve_revision(model: str, revision: str | None) -> str | None:
 
 def model_files(model: str, revision: str | None = None) -> dict[str, str]:
     """
-    Digests of all that decides what a model says, by file: weights, configurations, tokenizer, chat templates, code,
-    adapters and the model beneath an adapter. Of a model on the Hub its commit.
-
-    Args:
-        model: folder, or name on the Hub.
-        revision: on the Hub.
-
-    Returns:
-        file → SHA-256 of its content, or "commit" → commit; what is beneath an adapter under "base/…".
-
-    Raises:
-        ValueError: there is no such model.
+    SHA-256 digests, by file, of all that decides what a model says: weights, configurations, tokenizer, chat
+    templates, code, adapters and, as "base/…", the model beneath an adapter. Of a model on the Hub its "commit". A
+    `ValueError` if there is no such model.
     """
     commit = resolve_revision(model, revision)
     if commit is not None:

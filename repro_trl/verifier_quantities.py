@@ -38,10 +38,8 @@ def number(text: str) -> Number | None:
         exponent = int(match["exponent"] or match["digit"])
         if abs(exponent) > _MOST_DIGITS:
             return None
-        value, exact = (
-            Fraction(match["mantissa"] or 1) * Fraction(10) ** exponent,
-            "." not in (match["mantissa"] or ""),
-        )
+        mantissa = match["mantissa"] or "1"
+        value, exact = Fraction(mantissa) * Fraction(10) ** exponent, "." not in mantissa
     elif match["above"]:
         above, below = int(match["above"]), int(match["below"])
         if below == 0 or (match["whole"] and (above < 0 or below < 0)):
