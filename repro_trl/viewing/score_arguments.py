@@ -28,9 +28,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="Start anew instead of going on with the output.")
     add_row_arguments(parser)
     add_scoring_arguments(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from .score_command import run
-
-    return run(arguments)
