@@ -31,9 +31,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--png", type=Path, metavar="FILE", help="Also write the curves as a picture.")
     parser.add_argument("--html", type=Path, metavar="FILE", help="Also write curves and tables as one page.")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from .command import run
-
-    return run(arguments)
