@@ -14,14 +14,17 @@ from .command_line import USAGE, run_command
 # `command` for `arguments`.
 COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("repro_trl.evaluation.arguments", "Evaluate a checkpoint on the paper's benchmarks."),
-    "report": ("repro_trl.reporting.arguments", "Compare training runs: tables, curves, flags, several seeds an arm."),
+    "report": (
+        "repro_trl.reporting.arguments",
+        "Compare training runs: tables, curves, flags, several seeds per arm.",
+    ),
     "inspect": ("repro_trl.viewing.inspect_arguments", "Show which steps of a thought helped, in one HTML file."),
     "score": ("repro_trl.viewing.score_arguments", "Add RePro's scores to a file of completions."),
 }
 
 # Subcommands that go on from where they stopped.
 _RESUMED = ("eval", "score")
-_KEPT = "What was done is kept; the same command goes on from there."
+_KEPT = "Finished work is kept; run the same command again to resume."
 
 # Subcommands that train, with one line of help. What their arguments are is known to dataclasses of other libraries.
 TRAINING_COMMANDS: dict[str, str] = {
@@ -34,7 +37,7 @@ TRAINING_COMMANDS: dict[str, str] = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, as all other errors of a command; argparse would print the whole usage before it."""
-        text = f"{self.prog}: {message}. `{self.prog} --help` lists what can be given.\n"
+        text = f"{self.prog}: {message}. `{self.prog} --help` lists all options.\n"
         self.exit(USAGE, text if int(os.environ.get("RANK", 0)) == 0 else None)  # one of a launcher's ranks says it
 
 
@@ -45,7 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .training.command import run
 
         return run_command(argv[0], lambda: run(argv[0], argv[1:]))
-    parser = _Parser(prog="repro-trl", description="RePro process rewards: train, and see what came of it.")
+    parser = _Parser(
+        prog="repro-trl",
+        description="RePro process rewards for TRL: train models, then evaluate, inspect and compare them.",
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in TRAINING_COMMANDS.items():
         subparsers.add_parser(name, help=summary)

@@ -39,7 +39,7 @@ class Sampling:
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature}: give 0 (greedy) or more.")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p}: give a number above 0 and up to 1.")
+            raise ValueError(f"top_p={self.top_p}: give a number above 0 and at most 1.")
         for name in ("max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give 1 or more.")
@@ -70,7 +70,7 @@ class VllmSettings:
     def __post_init__(self) -> None:
         share = self.gpu_memory_utilization
         if share is not None and not 0 < share <= 1:
-            raise ValueError(f"vllm_gpu_memory_utilization={share}: give a number above 0 and up to 1.")
+            raise ValueError(f"vllm_gpu_memory_utilization={share}: give a number above 0 and at most 1.")
         for name in ("max_model_length", "tensor_parallel_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -78,9 +78,9 @@ class VllmSettings:
 
 
 _VLLM_ARGUMENTS = (
-    ("gpu_memory_utilization", float, "SHARE", "Of a GPU's memory, for weights and cache. Default: vLLM's own."),
-    ("max_model_length", int, "TOKENS", "Of prompt and completion together. Default: what the model was made for."),
-    ("tensor_parallel_size", int, "N", "GPUs that hold one model together. Default: %(default)s."),
+    ("gpu_memory_utilization", float, "SHARE", "Share of a GPU's memory for weights and cache. Default: vLLM's own."),
+    ("max_model_length", int, "TOKENS", "Maximum length of prompt plus completion. Default: that of the model."),
+    ("tensor_parallel_size", int, "N", "GPUs that share one model. Default: %(default)s."),
 )
 
 

@@ -65,7 +65,9 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
     unbiased estimator 1 - C(n - c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374). 1 ≤ k ≤ n, 0 ≤ correct ≤ n.
     """
     if not 1 <= k <= n or not 0 <= correct <= n:
-        raise ValueError(f"pass@{k} of {correct} right samples among {n}: k lies in 1..n, the right ones in 0..n.")
+        raise ValueError(
+            f"pass@{k} of {correct} correct samples among {n}: k must be in 1..n, the correct ones in 0..n."
+        )
     return 1 - math.comb(n - correct, k) / math.comb(n, k)
 
 
@@ -180,8 +182,8 @@ def compare(first: Iterable[Record], second: Iterable[Record]) -> Comparison:
     alone = sorted(before.keys() ^ after.keys())
     if alone or not before:
         raise ValueError(
-            f"Two models are compared on the same problems; {len(alone)} are in one evaluation only"
-            + (f", such as {alone[0]!r}." if alone else ", and there is none in both.")
+            f"Two models must be compared on the same problems; {len(alone)} are in one evaluation only"
+            + (f", such as {alone[0]!r}." if alone else ", and none is in both.")
         )
     shares, tokens = (
         [_mean([read(r) for r in after[problem]]) - _mean([read(r) for r in before[problem]]) for problem in before]

@@ -129,15 +129,15 @@ def read_items(path: Path, item_type: type[T]) -> Iterator[T]:
                         raise TypeError(f"{field.name} is {getattr(item, field.name)!r}")
             except (ValueError, TypeError, RecursionError) as error:
                 raise ValueError(
-                    f"{path}, line {number} was not written by this program ({error}): remove the file to do its work "
-                    "again, or choose another output_dir."
+                    f"{path}, line {number} was not written by this program ({error}): remove the file to redo its "
+                    "work, or choose another output_dir."
                 ) from error
             yield item
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings of an evaluation's task; a `ValueError` if the file is damaged."""
-    return read_object(path, f"Remove {path.parent} to do its work again, or choose another output_dir.")
+    return read_object(path, f"Remove {path.parent} to redo its work, or choose another output_dir.")
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -149,8 +149,8 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
         write_atomically(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
     elif changes := _changes(path, settings):
         raise ValueError(
-            f"{path.parent} holds an evaluation with other settings ({changes}). Choose another output_dir, or give "
-            "the same settings to go on with it."
+            f"{path.parent} has an evaluation with other settings ({changes}). Choose another output_dir, or use "
+            "the same settings to resume it."
         )
 
 
@@ -162,8 +162,8 @@ def check_neighbours(work: Path, settings: dict[str, Any]) -> None:
     for path in sorted(work.glob("*/settings.json")):
         if _has_samples(path.parent) and (changes := _changes(path, settings)):
             raise ValueError(
-                f"{work.parent} holds an evaluation of {path.parent.name} with other settings ({changes}). Choose "
-                "another output_dir, or give the same settings."
+                f"{work.parent} has an evaluation of {path.parent.name} with other settings ({changes}). "
+                "Choose another output_dir, or use the same settings."
             )
 
 

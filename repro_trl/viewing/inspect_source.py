@@ -40,7 +40,7 @@ class Source:
         files = [file for files in self._files.values() for file in files]
         traces = [file for file in files if is_trace(next((record for _, record in scan(file)), None))]
         if traces and (len(traces) < len(files) or len(self._files) < len(self._names) or self._arguments.problem):
-            raise ValueError(f"{traces[0]} holds traces, and other sources do not. Show them in a page of their own.")
+            raise ValueError(f"{traces[0]} has traces, but other sources do not. Show traces on a page of their own.")
         return bool(traces)
 
     def traces(self) -> Iterator[Trace]:
@@ -119,6 +119,6 @@ def _read_hub(name: str, split: str) -> Iterator[Record]:
     # Loaders fail in ways of their own: of the network, of the Hub, of each format.
     except Exception as error:
         raise ValueError(
-            f"{name}: there is no such file or folder, and the Hub gives no split {split!r} of it "
+            f"{name}: there is no such file or folder, and loading split {split!r} from the Hub failed "
             f"({first_line(error)})"
         ) from error
