@@ -27,20 +27,7 @@ _WHOLE_FORMULA = re.compile(r"(\$\$?)((?:[^$\\]|\\.)+)\1", re.DOTALL)
 _BOLD = re.compile(r"(\*\*|__)((?:(?!\1).)+)\1", re.DOTALL)
 _STOP = re.compile(r"(?<![.\\])(?<!\.[A-Za-z])[.。]$")  # not the dots of "…", "p.m."
 _FULL_WIDTH = str.maketrans({chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)})
-_NO_ANSWER = {
-    "nan",
-    "none",
-    "null",
-    "n/a",
-    "#n/a",
-    "n.a.",
-    "<na>",
-    "notfound",
-    "not found",
-    "not_found",
-    "no answer",
-    "proof",
-}
+_NO_ANSWER = set("nan,none,null,n/a,#n/a,n.a.,<na>,notfound,not found,not_found,no answer,proof".split(","))
 _QUOTED = r"""(["'])((?:\\.|(?!\{})[^\\])*)\{}"""
 _LIST = re.compile(
     rf"\[\s*{_QUOTED.format(1, 1)}(?:\s*,\s*{_QUOTED.format(3, 3)})*\s*\]|\[\s*(-?\d+(?:\.\d+)?)\s*\]", re.DOTALL
@@ -301,14 +288,11 @@ def _template_problem(template: str) -> str | None:
     command = _TAKES_ARGUMENT.search(before)
     if command:
         return f"{command[0].strip()} would be followed by the bare answer, without braces around it"
-    depths = list(itertools.accumulate((brace == "{") - (brace == "}") for brace in _braces(before + after)))
+    braces = re.findall(r"(?<!\\)[{}]", before + after)
+    depths = list(itertools.accumulate((brace == "{") - (brace == "}") for brace in braces))
     if depths and (min(depths) < 0 or depths[-1] != 0):
         return "the braces around the answer do not pair up"
     return None
-
-
-def _braces(text: str) -> list[str]:
-    return re.findall(r"(?<!\\)[{}]", text)
 
 
 def _fixed_template(template: str) -> str | None:

@@ -191,17 +191,6 @@ def make_trace(
     _, thinking_tokens = find_segment_starts(
         tokenizer, completion_ids, settings.repro_delimiter, settings.repro_think_end
     )
-    used = scored.boundary_mask[row]
-    measured = {
-        "entropies": fork_entropies(scored, row),
-        "objective": floats(scored.objective[row, used]),
-        "magnitude": floats(scored.magnitude[row, used]),
-        "stability": floats(scored.stability[row, used]),
-        "scores": floats(scored.scores[row, used]),
-        "process_rewards": floats(scored.process_rewards[row, scored.segment_mask[row]]),
-        "normalized_rewards": floats(scored.normalized_rewards[row, scored.segment_mask[row]]),
-        "advantages": floats(scored.advantages[row, : len(tokens)]),
-    }
     return Trace(
         tokens=tokens,
         answer=answer,
@@ -209,10 +198,25 @@ def make_trace(
         correct=verify_answer(completion, answer, settings.repro_think_end),
         thinking_tokens=thinking_tokens,
         backtracks=count_backtracks(completion, settings.repro_delimiter, settings.repro_think_end),
-        boundaries=scored.boundaries[row, used].tolist(),
-        **measured,
+        **measurements(scored, row, len(tokens)),
         **more,
     )
+
+
+def measurements(scored: ScoredRollouts, row: int, length: int) -> dict[str, Any]:
+    """Those fields of `Trace` that hold what was measured on one row of scored rollouts, of `length` tokens."""
+    used, segments = scored.boundary_mask[row], scored.segment_mask[row]
+    return {
+        "boundaries": scored.boundaries[row, used].tolist(),
+        "entropies": fork_entropies(scored, row),
+        "objective": floats(scored.objective[row, used]),
+        "magnitude": floats(scored.magnitude[row, used]),
+        "stability": floats(scored.stability[row, used]),
+        "scores": floats(scored.scores[row, used]),
+        "process_rewards": floats(scored.process_rewards[row, segments]),
+        "normalized_rewards": floats(scored.normalized_rewards[row, segments]),
+        "advantages": floats(scored.advantages[row, :length]),
+    }
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int]) -> list[str]:

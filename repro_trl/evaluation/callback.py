@@ -73,7 +73,9 @@ class EvaluationCallback(TrainerCallback):
         logs: dict[str, float] = {}
         for task in self.tasks:
             for name, value in as_json(self.evaluate(task)).items():
-                logs |= _numbers(f"eval_{task.name}/{name}", value)
+                parts = value.items() if isinstance(value, dict) else [("", value)]
+                named = {f"eval_{task.name}/{name}/{part}".removesuffix("/"): number for part, number in parts}
+                logs |= {name: float(number) for name, number in named.items() if number is not None}
         # In evaluation mode, or the trainer would log the metrics of a training step that is not over.
         was_training = self.trainer.model.training
         self.trainer.model.eval()
@@ -104,11 +106,3 @@ class EvaluationCallback(TrainerCallback):
         }
         keys = [(problem.id, sample) for problem in task.problems for sample in range(samples)]
         return compute_figures([gathered[key] for key in keys], task.votes)
-
-
-def _numbers(name: str, value: Any) -> dict[str, float]:
-    """What can be logged, by name."""
-    if isinstance(value, dict):
-        parts = (_numbers(f"{name}/{part}", inner) for part, inner in value.items())
-        return {key: number for numbers in parts for key, number in numbers.items()}
-    return {} if value is None else {name: float(value)}

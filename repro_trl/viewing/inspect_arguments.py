@@ -79,9 +79,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_former_name(parser, "--num_samples", "--num_generations")
     add_former_name(parser, "--max_new_tokens", "--max_completion_length")
     parser.set_defaults(repro_answer_prefix=None)  # the bundled model's is known
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from .inspect_command import run
-
-    return run(arguments)

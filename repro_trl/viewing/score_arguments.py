@@ -32,9 +32,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="Start over instead of resuming the output.")
     add_row_arguments(parser)
     add_scoring_arguments(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from .score_command import run
-
-    return run(arguments)
