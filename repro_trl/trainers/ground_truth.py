@@ -84,10 +84,7 @@ class GroundTruth:
 
     def answer_of(self, row: Mapping[str, Any]) -> str | None:
         """
-        The bare answer of a row; `None` for a row without one.
-
-        Raises:
-            ValueError: a value that cannot be an answer.
+        The bare answer of a row; `None` for a row without one. A `ValueError` for a value that cannot be an answer.
         """
         if self._answer_fn is None:
             return None if self.column is None else read_answer(row, self.column)
@@ -95,11 +92,8 @@ class GroundTruth:
 
     def observe(self, rows: list[dict[str, Any]]) -> None:
         """
-        Look at the rows of a training batch, of which a stream's first ones are checked. To be called for each batch
-        on every process; collective.
-
-        Raises:
-            ValueError: as the constructor does.
+        Look at the rows of a training batch, of which a stream's first ones are checked, with errors as the
+        constructor's. To be called for each batch on every process; collective.
         """
         if self._is_checked:
             return
@@ -199,12 +193,8 @@ class GroundTruth:
 
     def _report(self, seen: list[_Seen], of_rows: str, rows: list[dict[str, Any]]) -> None:
         """
-        Say what the rows hold.
-
-        Args:
-            seen: what was found in them.
-            of_rows: which rows these are, in words.
-            rows: some whole rows, in which other columns are looked up.
+        Say what the rows hold: `seen` is what was found in them, `of_rows` says in words which ones they are. Other
+        columns are looked up in `rows`, some whole ones.
         """
         others = [name for name in find_columns(rows, ANSWER_COLUMNS) if name != self.column]
         answers = [answer for answer, _ in seen if answer is not None]

@@ -36,12 +36,8 @@ logger = logging.get_logger(__name__)
 @dataclass
 class BatchScores:
     """
-    What scoring one process's B completions gave.
-
-    Attributes:
-        objectives: J at the boundaries; M is the same on all processes.
-        counts: how many completions have no answer, delimiter, end-of-thinking marker.
-        seconds: spent on it.
+    What scoring one process's B completions gave, with the same M on all processes; how many of them have no answer,
+    delimiter or end-of-thinking marker; and the seconds spent on it.
     """
 
     objectives: Objectives
@@ -94,9 +90,8 @@ class PolicyScorer:
         self, batch: dict[str, Any], answers: Sequence[str | None], policy_mask: Tensor
     ) -> tuple[list[ScoringRow], dict[str, int]]:
         """
-        The completions that can be scored, and how many have no answer, delimiter or end-of-thinking marker.
-
-        Arguments are those of `score`.
+        The completions that can be scored, and how many have no answer, delimiter or end-of-thinking marker. Arguments
+        are those of `score`.
         """
         policy_mask = policy_mask.cpu()
         rows = []

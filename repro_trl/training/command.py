@@ -99,10 +99,8 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 def read_request(name: str, argv: Sequence[str]) -> Request:
     """
-    Sort the arguments and the YAML file into what the script, `accelerate launch` and the command itself take.
-
-    Raises:
-        ValueError: a setting that none of them knows, by the nearest one that is known.
+    The arguments and the YAML file, sorted into what the script, `accelerate launch` and the command itself take. A
+    `ValueError` names a setting that none of them knows, and the nearest one that is known.
     """
     settings = {setting.name: setting for setting in read_settings(ALGORITHMS[name].script)}
     negations = {f"no_{setting.name}" for setting in settings.values() if setting.default == "True"}
