@@ -46,7 +46,7 @@ class AnswerForm:
     template: str
 
     def __str__(self) -> str:
-        return f"{self.prefix!r} before {self.template.format(answer='…')}"
+        return f"{self.prefix!r} + {self.template.format(answer='…')}"
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def describe_choice(found: Sequence[Separation], count: int) -> str:
     """The form that is best and how it compares, in one line, for logs."""
     best, second = best_separation(found)
     return (
-        f"asking for the answer with {best.form} (AUC {best.auc:.2f}, J {best.objective:.2f} on right completions; "
+        f"using the answer form {best.form} (AUC {best.auc:.2f}, J {best.objective:.2f} on correct completions; "
         f"runner-up {second.form}, {second.auc:.2f}, {second.objective:.2f}; the paper's form {found[0].auc:.2f}, "
         f"{found[0].objective:.2f}; {count} completions)"
     )

@@ -118,7 +118,8 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, answer_text: str, prefix: 
     answer_ids = tokenizer.encode(answer_text, add_special_tokens=False)
     if len(answer_ids) > MAX_ANSWER_TOKENS:
         logger.warning_once(
-            f"An answer of {len(answer_ids)} tokens is scored by its first {MAX_ANSWER_TOKENS}: {answer_text[:60]!r}…"
+            f"Only the first {MAX_ANSWER_TOKENS} of the {len(answer_ids)} tokens of an answer are scored: "
+            f"{answer_text[:60]!r}…"
         )
         answer_ids = answer_ids[:MAX_ANSWER_TOKENS]
     return AnswerTokens(prefix_ids + answer_ids, [False] * len(prefix_ids) + [True] * len(answer_ids))

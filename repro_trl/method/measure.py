@@ -87,7 +87,7 @@ def shared_error(difference: float, half_precision: bool) -> str | None:
     """What a `method_difference` says against "shared"; None where it is rounding."""
     if difference <= (TOLERANCE_16_BIT if half_precision else TOLERANCE_32_BIT):
         return None
-    return f"on this model 'shared' differs from it by {difference:.2g} nats per token"
+    return f"on this model its results differ from those of 'shared' by {difference:.2g} nats per token"
 
 
 def is_half(model: nn.Module) -> bool:

@@ -206,7 +206,7 @@ def _reader_of(tokenizer: PreTrainedTokenizerBase) -> _Reader:
         reader = _build_decoding_reader(tokenizer)
         if cached_size is None:
             logger.warning(
-                "Segment boundaries of %s are searched by decoding piece by piece, which is exact but slow: %s.",
+                "Segment boundaries of %s are found by decoding piece by piece, which is exact but slow: %s.",
                 type(tokenizer).__name__,
                 problem,
             )
@@ -228,7 +228,7 @@ def _build_table_reader(tokenizer: PreTrainedTokenizerBase) -> tuple[_TableReade
         # Stripping at most one character concerns the first token alone.
         strips_more = types[-2:] == ["Fuse", "Strip"] and (stages[-1]["start"] > 1 or stages[-1]["stop"] > 0)
         if strips_more or not _UNDERSTOOD_STAGES.fullmatch("".join(f"{name} " for name in types)):
-            return None, f"its decoder, {' + '.join(types)}, is not one that turns tokens into text one by one"
+            return None, f"its decoder, {' + '.join(types)}, does not decode token by token"
         byte_values = _byte_fallback_values(backend, ids) if "ByteFallback" in types else {}
         probed = _probed_texts(backend, ids, byte_values)
         if probed is None:
@@ -242,7 +242,7 @@ def _build_table_reader(tokenizer: PreTrainedTokenizerBase) -> tuple[_TableReade
     for sample in _sample_sequences([pool for pool in pools if pool]):
         text, _ = reader.read(tokenizer, np.asarray(sample))
         if text.decode(errors="replace") != _decode(tokenizer, sample):
-            return None, f"a table of its tokens' texts does not reproduce its decoding of the ids {sample}"
+            return None, f"a table of token texts does not reproduce how it decodes the ids {sample}"
     return reader, ""
 
 

@@ -109,8 +109,8 @@ class GroundTruth:
             self._report(seen, f"the rows of the first {_STREAM_BATCHES} generation batches", rows)
         elif self._is_main_process and all(answer is None for answer, _ in seen):
             logger.warning(
-                f"{self._setting}: there is no answer in any row of the first generation batch, but {seen[0][1]} "
-                f"and the like. Training stops if none of the first {_STREAM_BATCHES} batches has one."
+                f"{self._setting}: found no answer in the first generation batch, but values such as {seen[0][1]}. "
+                f"Training stops if none of the first {_STREAM_BATCHES} batches has one."
             )
 
     def kept_columns(self, used: list[str]) -> list[str]:
@@ -128,11 +128,11 @@ class GroundTruth:
     def _keep_all_columns(self) -> None:
         if self._columns is None:
             raise ValueError(
-                "remove_unused_columns=True with an answer_fn, on a stream of unknown columns: the function may need "
-                "any of them. Set remove_unused_columns to False."
+                "remove_unused_columns=True with an answer_fn, on a stream of unknown columns: the function may "
+                "need any of them. Set remove_unused_columns to False."
             )
         if self._is_main_process:
-            logger.warning("remove_unused_columns=True is skipped: the answer_fn may need any column.")
+            logger.warning("remove_unused_columns=True is ignored: the answer_fn may need any column.")
 
     def _check(self, dataset: Dataset) -> None:
         self._is_checked = True
@@ -150,7 +150,9 @@ class GroundTruth:
         else:
             seen = self._read(spread_rows(dataset, _MAX_ROWS_OF_FUNCTION, ""))
         count = len(seen)
-        self._report(seen, f"the {size:,} rows" if count == size else f"{count:,} of the {size:,} rows", rows)
+        self._report(
+            seen, f"the {size:,} rows" if count == size else f"the {count:,} rows sampled from {size:,}", rows
+        )
 
     def _check_columns_of_stream(self) -> None:
         if self._columns is None or self.column is None:
@@ -176,19 +178,20 @@ class GroundTruth:
         if self.column is not None:
             raise ValueError(
                 f"repro_answer_column={self.column!r} is not a column of the dataset, which has {paths}. Name the "
-                "column with the ground truth, or give the trainer an `answer_fn`."
+                "column with the ground truth, or pass an `answer_fn` to the trainer."
             )
         if candidates:
             raise ValueError(
-                f"repro_answer_column=None: no column has one of the usual names of a ground truth, but "
-                f"{', '.join(map(repr, candidates))} sounds like one. Name it in repro_answer_column, or give the "
-                "trainer an `answer_fn`."
+                "repro_answer_column=None: no column has a usual name for a ground truth, but "
+                f"{', '.join(map(repr, candidates))} looks like one. Name it in repro_answer_column, or pass an "
+                "`answer_fn` to the trainer."
             )
         self._is_checked, self.has_answers = True, False
         if self._is_main_process:
             logger.warning(
-                f"The dataset has no column with a ground truth, only {paths}: without one RePro adds nothing to the "
-                "outcome advantage. Name its column in repro_answer_column, or give the trainer an `answer_fn`."
+                f"The dataset has no column with a ground truth, only {paths}. Without one, RePro adds nothing to "
+                "the outcome advantage. Name the column in repro_answer_column, or pass an `answer_fn` to the "
+                "trainer."
             )
 
     def _report(self, seen: list[_Seen], of_rows: str, rows: list[dict[str, Any]]) -> None:
@@ -202,19 +205,19 @@ class GroundTruth:
             better = find_answer_column([{name: read_column(row, name) for name in others} for row in rows])
             remedy = f"Column {better!r} may have them: name it" if better else "Name the column that has them"
             raise ValueError(
-                f"{self._setting}: there is no answer in any of {of_rows}, but {seen[0][1]} and the like. {remedy} "
-                "in repro_answer_column, give the trainer an `answer_fn`, or set repro_alpha to 0."
+                f"{self._setting}: found no answer in {of_rows}, but values such as {seen[0][1]}. {remedy} in "
+                "repro_answer_column, pass an `answer_fn` to the trainer, or set repro_alpha to 0."
             )
         worked = list(filter(is_worked_text, answers))
         if worked:
             message = (
-                f"{self._setting}: {len(worked) / len(answers):.0%} of the answers are longer than an answer can be, "
-                f"for example {_shortened(repr(worked[0]))}: worked solutions, it seems."
+                f"{self._setting}: {len(worked) / len(answers):.0%} of the answers look like worked solutions, "
+                f"because they are too long for an answer, for example {_shortened(repr(worked[0]))}."
             )
             if len(worked) * 2 >= len(answers):
                 raise ValueError(
                     f"{message} Name a column with bare answers in repro_answer_column, put the answer of each "
-                    "solution in \\boxed{}, or give the trainer an `answer_fn` that returns it."
+                    "solution in \\boxed{}, or pass an `answer_fn` that returns it to the trainer."
                 )
             if self._is_main_process:
                 logger.warning(message)
@@ -225,11 +228,11 @@ class GroundTruth:
         percent = "All" if share == 1 else "Less than 1%" if share < 0.01 else f"{min(share, 0.99):.0%}"
         source = "answer_fn" if self._answer_fn is not None else f"column {self.column!r}"
         message = (
-            f"Ground truth is read from {source}{instead}, for example {_shortened(repr(answers[0]))}. {percent} of "
-            f"{of_rows} have one."
+            f"Reading the ground truth from {source}{instead}, for example {_shortened(repr(answers[0]))}. "
+            f"{percent} of {of_rows} have an answer."
         )
         if share < 0.5:
-            logger.warning(f"{message} The others train on the outcome alone.")
+            logger.warning(f"{message} The others train on the outcome reward alone.")
         else:
             print(message, flush=True)
 
@@ -254,7 +257,7 @@ class GroundTruth:
         try:
             value = self._answer_fn(row)
         except KeyError as error:
-            raise ValueError(f"answer_fn reads the column {error}, and the row has {column_paths(row)}.") from error
+            raise ValueError(f"answer_fn reads the column {error}, but the row has {column_paths(row)}.") from error
         try:
             return extract_answer(value), value
         except ValueError as error:

@@ -197,9 +197,10 @@ class AdvantageHook(ExactResume):
             return
         if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise ValueError(
-                "Some processes have images in this batch and others have none, so that they cannot exchange the "
-                "parts of the model that read images. Order the dataset so that each generation batch holds images in "
-                "every prompt or in none, or take a config that does not split the model (not ZeRO-3 or FSDP)."
+                "Some processes have images in this batch and others have none, so they cannot exchange the parts "
+                "of the model that read images. Order the dataset so that in each generation batch either all "
+                "prompts have images or none has, or use a config that does not split the model (not ZeRO-3 or "
+                "FSDP)."
             )
         if self.log_multimodal and not self._is_image_log_warned and self.accelerator.is_main_process:
             logger.warning("Images are not logged for batches in which some processes have none.")

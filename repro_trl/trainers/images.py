@@ -87,8 +87,8 @@ def score_rows_with_images(
     token_types = {name: batch[name] for name in TOKEN_TYPES if name in batch}
     if any(types[:, prompt_length:].any() for types in token_types.values()):
         raise ValueError(
-            "A tool returned an image: RePro cannot cut completions that hold images. Set repro_alpha=0, or let tools "
-            "return text."
+            "A tool returned an image: RePro cannot cut completions that contain images. Set repro_alpha=0, or "
+            "let tools return text."
         )
     images = {name: batch[name] for name in IMAGE_INPUTS if name in batch}
 

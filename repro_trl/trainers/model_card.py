@@ -25,17 +25,17 @@ _METRICS = {
     "completions/mean_length": "completion length (tokens)",
     "repro/objective_first": "J before any thought (nats per token)",
     "repro/objective_last": "J after the thought (nats per token)",
-    "repro/objective_gain": "gain of J along the thought (nats per token)",
-    "repro/process_reward/mean": "process reward of a segment",
+    "repro/objective_gain": "rise of J along the thought (nats per token)",
+    "repro/process_reward/mean": "process reward per segment",
     "repro/segments": "segments per completion",
 }
 
 _METHOD = (
-    "## RePro\n\n"
-    "RePro reads a chain of thought as an optimiser's trajectory. The thought is cut into segments. At each cut the "
-    "policy itself says how likely the correct answer is (J, the mean log-probability of the answer's tokens). How "
-    "far and how steadily J rises is the reward of each segment. It is added to the outcome advantage of {algorithm}, "
-    "token by token. Trained with [repro_trl](https://pypi.org/project/repro-trl/) {version}."
+    "## RePro\n\nRePro treats a chain of thought as an optimisation trajectory. The thought is cut into segments. "
+    "At each cut, J is the mean log-probability that the policy itself gives to the tokens of the correct answer. "
+    "How far and how steadily J rises over a segment is the reward of that segment. It is added to the outcome "
+    "advantage of {algorithm}, token by token. Trained with [repro_trl](https://pypi.org/project/repro-trl/) "
+    "{version}."
 )
 
 
@@ -68,7 +68,8 @@ class ReproModelCard:
         if scored is not None and scored.scored.any():
             _draw_objective(os.path.join(self.args.output_dir, PICTURE), scored)
             sections.append(
-                f"### J along the newest thoughts\n\n![J at each boundary of the completions scored last]({PICTURE})"
+                "### J along the latest thoughts\n\n![J at each boundary of the completions that were scored "
+                f"last]({PICTURE})"
             )
         heading = "### Framework versions"
         before, _, after = card.text.partition(heading)

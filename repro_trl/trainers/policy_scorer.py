@@ -84,7 +84,7 @@ class PolicyScorer:
 
     def _warn_of_replay(self, reason: str) -> None:
         if self.accelerator.is_main_process:
-            logger.warning("repro_method='auto' takes the slower 'replay': %s.", reason)
+            logger.warning("repro_method='auto' uses the slower 'replay': %s.", reason)
 
     def read(
         self, batch: dict[str, Any], answers: Sequence[str | None], policy_mask: Tensor
@@ -119,9 +119,9 @@ class PolicyScorer:
         if most_starts > top_k:
             self._is_merging_known = True
             logger.warning(
-                f"repro_credit='segment' with repro_top_k={top_k}, and a completion has {most_starts} segment starts: "
-                "segments are merged, and useless ones share the reward of useful ones, so that the policy may learn "
-                "to write more of them. Keep all starts: repro_top_k=None."
+                f"repro_credit='segment' with repro_top_k={top_k}, but a completion has {most_starts} segment "
+                "starts. Segments are merged, so useless ones share the reward of useful ones, and the policy may "
+                "learn to write more of them. Keep all starts: repro_top_k=None."
             )
 
     def agree(self, *sizes: int) -> list[int]:
@@ -184,7 +184,7 @@ class PolicyScorer:
             raise ValueError("repro_method='shared' cannot score prompts with images. Use 'replay' or 'auto'.")
         if self.method == "shared":
             self.method, self._is_proven = "replay", True
-            self._warn_of_replay("prompts hold images")
+            self._warn_of_replay("prompts have images")
 
     def prove(self, batch: dict[str, Any], rows: list[ScoringRow], num_boundaries: int) -> None:
         """

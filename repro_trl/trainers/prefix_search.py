@@ -88,7 +88,7 @@ class PrefixSearch:
 
     def _warn_of_images(self) -> None:
         if not self._has_warned and self._scorer.accelerator.is_main_process:
-            logger.warning("repro_answer_prefix='auto' is skipped: with images in prompts the paper's form is used.")
+            logger.warning("repro_answer_prefix='auto' is ignored: with images in prompts, the paper's form is used.")
         self._has_warned = True
 
     def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
@@ -140,9 +140,9 @@ class PrefixSearch:
         self._has_warned = True
         if self._scorer.accelerator.is_main_process:
             logger.warning(
-                f"The policy now answers better with {best.form} (AUC {best.auc:.2f}) than with {used.form} "
-                f"({used.auc:.2f}), which is used. To change over, set repro_answer_prefix={best.form.prefix!r} and "
-                f"repro_answer_template={best.form.template!r} and resume."
+                f"The policy now answers better in the form {best.form} (AUC {best.auc:.2f}) than in {used.form} "
+                f"({used.auc:.2f}), which is in use. To switch, set repro_answer_prefix={best.form.prefix!r} and "
+                f"repro_answer_template={best.form.template!r}, and resume."
             )
 
     def state(self) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class ReproMixin(ReproModelCard):
         objectives, num_dropped = objectives.finite()
         if num_dropped:
             logger.warning(
-                "%d completion(s) got no process advantage: the log-probability of the answer is not finite.",
+                "%d completion(s) got no process advantage, because the log-probability of the answer is not finite.",
                 num_dropped,
             )
         length = rollout.batch["completion_ids"].shape[1]

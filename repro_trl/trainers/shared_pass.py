@@ -69,7 +69,7 @@ class SharedPass:
     def _note_obstacle(self, obstacle: str) -> None:
         self._obstacle = obstacle
         if obstacle and self._scorer.accelerator.is_main_process:
-            logger.warning("RePro reads the rollouts once more after the trainer's own pass: %s.", obstacle)
+            logger.warning("RePro runs a second forward pass over the rollouts after the trainer's own: %s.", obstacle)
 
     def run(
         self,
@@ -124,7 +124,7 @@ class SharedPass:
             cache = DynamicCache()
             passes.append(run(partial(scorer.model, past_key_values=cache), ids, mask))
             if cache.get_seq_length() != ids.shape[1]:
-                self._note_obstacle("the model keeps no keys and values in it")
+                self._note_obstacle("the model does not cache keys and values in it")
                 continue
             started = time.perf_counter()
             all_rows = [by_index.get(index) or scorer.reader.idle_row(index) for index in indices]
@@ -145,13 +145,13 @@ class SharedPass:
 def sharing_obstacle(trainer: Any) -> str:
     """Why a TRL trainer's own pass over the rollouts is not one to read answers on; empty where it is."""
     if isinstance(trainer.processing_class, ProcessorMixin):
-        return "the model reads images, too"
+        return "the model reads images"
     if trainer.tools or trainer.rollout_func is not None or trainer.environment_factories is not None:
-        return "which tokens are the policy's own is known only after it, with tools or a rollout function"
+        return "with tools or a rollout function, it is only known afterwards which tokens the policy wrote"
     base = unwrap(trainer.model)
     drops_out = any(isinstance(module, nn.Dropout) and module.p > 0 for module in base.modules())
     if drops_out or (getattr(base.config.get_text_config(), "attention_dropout", None) or 0.0) > 0:
-        return "dropout is active in it (disable_dropout=True, or lora_dropout=0, switch it off)"
+        return "dropout is active (turn it off with disable_dropout=True, or lora_dropout=0)"
     return ""
 
 

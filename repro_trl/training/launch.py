@@ -74,7 +74,7 @@ def launch(launcher_arguments: Sequence[str], script_arguments: Sequence[str]) -
     quiet_launcher()
     arguments = launch_command_parser().parse_args([*launcher_arguments, "--module", MODULE, *script_arguments])
     if arguments.training_script != MODULE:
-        raise ValueError(f"{arguments.training_script!r}: settings are given by name, such as `--num_processes 2`")
+        raise ValueError(f"{arguments.training_script!r}: give settings by name, such as `--num_processes 2`")
     number = arguments.num_processes
     # The processes are told how many the user asked for: accelerate can start fewer without a word.
     asked = {} if number is None else {PROCESSES_VARIABLE: number}

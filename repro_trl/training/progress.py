@@ -88,7 +88,7 @@ class ProgressBar(ProgressCallback):
         self.current_step = state.global_step
         if state.is_world_process_zero:
             self.training_bar = tqdm(
-                desc="measuring held-out problems " if args.eval_on_start else "",
+                desc="evaluating held-out problems " if args.eval_on_start else "",
                 total=state.max_steps,
                 initial=state.global_step,
                 dynamic_ncols=True,
@@ -97,7 +97,7 @@ class ProgressBar(ProgressCallback):
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.training_bar is not None:
-            self.training_bar.set_description_str("measuring held-out problems ")
+            self.training_bar.set_description_str("evaluating held-out problems ")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.training_bar is not None:

@@ -54,8 +54,8 @@ def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str)
     found = evidence.separations()
     if found is None:
         print(
-            f"repro-trl {command}: repro_answer_prefix='auto' found too few right or too few wrong completions among "
-            f"the first {len(texts)}: the answer is asked for in the paper's form.",
+            f"repro-trl {command}: repro_answer_prefix='auto' found too few correct or too few wrong completions "
+            f"among the first {len(texts)}, so the paper's form is used.",
             file=sys.stderr,
         )
         return

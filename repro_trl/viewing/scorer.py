@@ -189,7 +189,7 @@ class CompletionScorer:
             problem = self._shared_error()
         if problem is None:
             return method
-        logger.warning("repro_method='auto' takes the slower 'replay': %s.", problem)
+        logger.warning("repro_method='auto' uses the slower 'replay': %s.", problem)
         return "replay"
 
     def _shared_error(self) -> str | None:

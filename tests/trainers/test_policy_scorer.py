@@ -135,7 +135,10 @@ def test_dropout_keeps_the_passes_apart(tmp_path, policy, dataset, caplog):
     model = AutoModelForCausalLM.from_pretrained(policy, config=config)
     trainer = train("grpo", policy, dataset, tmp_path, model=model, num_iterations=2, max_steps=4)
     assert trainer.scored == 0 and len(trainer.scores) == 2
-    assert caplog.text.count("reads the rollouts once more after the trainer's own pass: dropout is active") == 1
+    assert (
+        caplog.text.count("runs a second forward pass over the rollouts after the trainer's own: dropout is active")
+        == 1
+    )
 
 
 def test_tools_keep_the_passes_apart(tmp_path, policy, dataset, caplog):
@@ -164,7 +167,7 @@ def test_model_that_keeps_nothing_in_that_pass(tmp_path, policy, dataset, caplog
     trainer = train("grpo", policy, dataset, tmp_path, model=model, **overrides)
     replayed = train("grpo", policy, dataset, tmp_path, repro_method="replay", **overrides)
     assert_same_scores(trainer, replayed)
-    assert caplog.text.count("the model keeps no keys and values in it") == 1
+    assert caplog.text.count("the model does not cache keys and values in it") == 1
 
 
 def test_wrong_method_is_found_out_within_the_pass(tmp_path, policy, dataset, monkeypatch, caplog):
@@ -178,7 +181,7 @@ def test_wrong_method_is_found_out_within_the_pass(tmp_path, policy, dataset, mo
     replayed = train("grpo", policy, dataset, tmp_path, repro_method="replay", **overrides)
     assert trainer._scorer.method == "replay"
     assert_same_scores(trainer, replayed)
-    assert caplog.text.count("takes the slower 'replay': on this model 'shared' differs") == 1
+    assert caplog.text.count("uses the slower 'replay': on this model its results differ") == 1
 
 
 def test_keys_and_values_are_let_go_before_the_next_micro_batch(tmp_path, policy, dataset, monkeypatch):

@@ -214,7 +214,7 @@ class Critic:
         """Save the model as transformers and PEFT load it. All processes must call it."""
         if is_deepspeed_zero3_enabled() and not self.wrapped.zero_gather_16bit_weights_on_model_save():
             logger.warning(
-                "The critic is saved as DeepSpeed shards: stage3_gather_16bit_weights_on_model_save is false."
+                "The critic is saved as DeepSpeed shards, because stage3_gather_16bit_weights_on_model_save is false."
             )
             self.wrapped.save_checkpoint(folder)
             return
@@ -242,7 +242,7 @@ class Critic:
         """Load what `save_state` saved, after `prepare`; with DeepSpeed and FSDP2 the weights as well."""
         accelerator = self.accelerator
         if not os.path.isfile(os.path.join(folder, SCHEDULER_FILE)):
-            raise ValueError(f"{folder} holds no state of the critic's optimizer: it was saved with save_only_model.")
+            raise ValueError(f"{folder} has no optimizer state of the critic: it was saved with save_only_model.")
         if accelerator.distributed_type == DistributedType.DEEPSPEED:
             self.wrapped.load_checkpoint(folder, load_module_strict=not is_peft_model(self.model))
         elif accelerator.distributed_type == DistributedType.FSDP:
