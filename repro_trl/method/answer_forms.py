@@ -155,22 +155,6 @@ def area_under_curve(values: Tensor, positive: Tensor) -> tuple[float, float]:
     return auc, math.sqrt(max(variance, 0.0) / (len(above) * len(below)))
 
 
-def separations(forms: Sequence[AnswerForm], objective: Tensor, right: Tensor) -> list[Separation]:
-    """
-    How well each form separates.
-
-    Args:
-        forms: F of them.
-        objective: (N, F, 2) J of N completions: at the last boundary, and at the last segment start.
-        right: (N,) bool.
-    """
-    found = []
-    for index, form in enumerate(forms):
-        auc, error = area_under_curve(objective[:, index, 0], right)
-        found.append(Separation(form, auc, error, objective[right, index].double().mean().item()))
-    return found
-
-
 def best_separation(candidates: Sequence[Separation]) -> tuple[Separation, Separation]:
     """
     The best form, and the runner-up.
@@ -206,7 +190,13 @@ class FormEvidence:
         self._right = torch.zeros(0, dtype=torch.bool)
 
     def add(self, objective: Tensor, right: Tensor) -> None:
-        """Further completions: J (N, F, 2) as in `separations`, and the verdicts (N,) bool. NaN rows are left out."""
+        """
+        Further completions; NaN rows are left out.
+
+        Args:
+            objective: (N, F, 2) J: at the last boundary, and at the last segment start.
+            right: (N,) bool, the verdicts.
+        """
         known = objective.isfinite().all(dim=(1, 2))
         self._objective = torch.cat([self._objective, objective[known].cpu()])
         self._right = torch.cat([self._right, right[known].cpu()])
@@ -221,7 +211,11 @@ class FormEvidence:
         num_right = int(self._right.sum())
         if min(num_right, self.count - num_right) < self.ENOUGH:
             return None
-        return separations(self.forms, self._objective, self._right)
+        found = []
+        for index, form in enumerate(self.forms):
+            auc, error = area_under_curve(self._objective[:, index, 0], self._right)
+            found.append(Separation(form, auc, error, self._objective[self._right, index].double().mean().item()))
+        return found
 
     def state(self) -> list[list[Any]]:
         """All of it but the forms, as JSON."""

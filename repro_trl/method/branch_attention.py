@@ -24,13 +24,8 @@ _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
 def unsupported_reason(model: nn.Module) -> str | None:
     """
-    Say why answers cannot be scored exactly on one shared prefix of this model (METHOD §8).
-
-    Args:
-        model: causal language model, possibly inside PEFT or a distributed wrapper.
-
-    Returns:
-        The reason as a sentence fragment, or None where `method="shared"` is exact.
+    Why answers cannot be scored exactly on one shared prefix of this model (METHOD §8), as a sentence fragment; None
+    where `method="shared"` is exact.
     """
     model = unwrap(model)
     if is_peft_model(model):

@@ -69,10 +69,8 @@ class Objectives:
 
 def choose_method(model: nn.Module, settings: ReproConfigMixin) -> tuple[str, str | None]:
     """
-    "shared" or "replay" for this model, as `repro_method` asks, and why it is the slower one under "auto".
-
-    Raises:
-        ValueError: `repro_method="shared"` for a model that it is not exact for.
+    "shared" or "replay" for this model, as `repro_method` asks, and why it is the slower one under "auto". A
+    `ValueError` for `repro_method="shared"` where it is not exact.
     """
     if settings.repro_method == "replay":
         return "replay", None

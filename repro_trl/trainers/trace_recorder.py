@@ -45,11 +45,10 @@ class TraceRecorder:
 
     def record(self, rollout: Rollout, scored: ScoredRollouts, total: Tensor, answers: Sequence[str | None]) -> None:
         """
-        Take note of one generation batch. All processes must call it.
+        Take note of one generation batch; collective.
 
         Args:
-            rollout: this process's B completions.
-            scored: their scores.
+            rollout, scored: this process's B completions, and their scores.
             total: (B, T) the advantages that reach the loss.
             answers: (B,) ground truths.
         """

@@ -50,14 +50,7 @@ class Request:
 
 def run(name: str, argv: Sequence[str]) -> int:
     """
-    Run a training command.
-
-    Args:
-        name: key of `ALGORITHMS`.
-        argv: what stands behind it.
-
-    Returns:
-        Exit status.
+    Run the training command `name`, a key of `ALGORITHMS`, with its arguments; returns the exit status.
 
     Raises:
         ValueError: a setting that nobody knows, or a value that cannot be.
@@ -99,10 +92,8 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 def read_request(name: str, argv: Sequence[str]) -> Request:
     """
-    Sort the arguments and the YAML file into what the script, `accelerate launch` and the command itself take.
-
-    Raises:
-        ValueError: a setting that none of them knows, by the nearest one that is known.
+    The arguments and the YAML file, sorted into what the script, `accelerate launch` and the command itself take. A
+    `ValueError` names a setting that none of them knows, and the nearest one that is known.
     """
     settings = {setting.name: setting for setting in read_settings(ALGORITHMS[name].script)}
     negations = {f"no_{setting.name}" for setting in settings.values() if setting.default == "True"}
@@ -124,7 +115,7 @@ def read_request(name: str, argv: Sequence[str]) -> Request:
     own = [group for group in groups if option_name(group[0]) in OWN_NAMES]
     launched = [group for group in groups if group not in script and group not in own]
     launcher_config = {key: value for key, value in config.items() if key in launcher and key not in settings}
-    accelerate_config = _own_value(own, config, "accelerate_config")
+    accelerate_config, html = (_own_value(own, config, name) for name in ("accelerate_config", "html"))
     if accelerate_config in (True, ""):
         raise ValueError("accelerate_config: give the name of a config, or a file")
     return Request(
@@ -138,7 +129,7 @@ def read_request(name: str, argv: Sequence[str]) -> Request:
         config=config,
         environment={key: str(value) for key, value in environment.items()},
         compare_plain=_is_true(_own_value(own, config, "compare_plain"), "compare_plain"),
-        html=_html(_own_value(own, config, "html")),
+        html=None if html in (None, False) else "" if html is True else str(html),
     )
 
 
@@ -161,12 +152,6 @@ def _is_true(value: Any, name: str) -> bool:
     if value is None or str(value).lower() in _FALSE:
         return False
     raise ValueError(f"{name}={value!r}: give true or false")
-
-
-def _html(value: Any) -> str | None:
-    if value is None or value is False:
-        return None
-    return "" if value is True else str(value)
 
 
 def _validate_comparison(request: Request) -> None:

@@ -8,13 +8,13 @@ import torch
 
 from repro_trl.method.answer_forms import (
     AnswerForm,
+    FormEvidence,
     Separation,
     area_under_curve,
     best_separation,
     candidate_forms,
     frequent_texts,
     own_texts,
-    separations,
 )
 
 BOX = r"\boxed{{{answer}}}"
@@ -89,10 +89,13 @@ def test_error_shrinks_with_the_number_of_completions():
     assert large < small / 2
 
 
-def test_separation_reads_the_last_boundary_and_the_mean_of_both():
+def test_separation_reads_the_last_boundary_and_the_mean_of_both(monkeypatch):
+    monkeypatch.setattr(FormEvidence, "ENOUGH", 1)
     forms = [AnswerForm("", BOX), AnswerForm("x", BOX)]
     objective = torch.tensor([[[-1.0, -3.0], [-4.0, -1.0]], [[-2.0, -9.0], [-3.0, -9.0]]])
-    first, second = separations(forms, objective, torch.tensor([True, False]))
+    evidence = FormEvidence(forms)
+    evidence.add(objective, torch.tensor([True, False]))
+    first, second = evidence.separations()
     assert (first.auc, first.objective) == (1.0, -2.0) and (second.auc, second.objective) == (0.0, -2.5)
 
 
