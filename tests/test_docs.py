@@ -28,18 +28,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
-# Shell commands that need no remark on their page: what makes them unfit for a test, and why.
-REASONS = {
-    "Qwen/": "needs the Hub",
-    "eval --model outputs/qwen3": "needs the Hub",
-    "vllm": "needs a GPU",
-    "srun": "needs two nodes with GPUs",
-    "study": "trains for hours",
-}
 # Languages of blocks that hold no program.
 NO_PROGRAM = {"diff", "text", "bibtex"}
 
-# Names of models in the docs stand for the embedded one.
+# Names of models in the docs stand for the bundled one.
 MODELS = ("Qwen/Qwen3-1.7B", "my-sft-model", "my-reward-model")
 SMALL_SCRIPT = (
     "--max_steps 2 --per_device_train_batch_size 16 --num_eval_problems 8 --per_device_eval_batch_size 8 "
@@ -72,8 +64,6 @@ class Block:
             return self.remark.removeprefix("skip, ")
         if self.remark in ("train", "test"):
             return "the CI job runs it"
-        if self.language == "bash":
-            return next((reason for part, reason in REASONS.items() if part in self.text), None)
         return None
 
 
@@ -100,7 +90,7 @@ def test_every_block_is_of_a_known_kind():
 
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_blocks_run(page, tmp_path, monkeypatch):
-    """The blocks of a page in their order, in one namespace, with small settings and the embedded model."""
+    """The blocks of a page in their order, in one namespace, with small settings and the bundled model."""
     run_python_blocks(page, tmp_path, monkeypatch)
 
 

@@ -67,7 +67,7 @@ def final_files(folder):
     return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
 
 
-def test_the_embedded_model_gets_the_accuracy_of_the_examples_own_table(tmp_path, capsys):
+def test_the_bundled_model_gets_the_accuracy_of_the_examples_own_table(tmp_path, capsys):
     dataset = pocket_task.eval_dataset(24)
     file = tmp_path / "pocket.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in dataset))
