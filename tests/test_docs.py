@@ -234,18 +234,30 @@ def test_readme_lists_what_users_set_with_its_default():
         assert shown_default.strip("`").strip('"') == default.strip('"'), name
 
 
-def test_the_recipe_of_the_readme_is_that_of_its_python_block_and_of_the_shipped_configs():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)[1])
-    assert recipe == RECIPE
-    block = re.search(r"recipe = ReproGRPOConfig\((.*?)\n\)", readme, re.DOTALL)[1]
-    for name, value in recipe.items():
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_recipe_is_the_same_in_yaml_and_in_python(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]) == RECIPE
+    block = re.search(r"recipe = ReproGRPOConfig\((.*?)\n\)", text, re.DOTALL)[1]
+    for name, value in RECIPE.items():
         assert f"{name}={json.dumps(value) if isinstance(value, str) else value}" in block, name
+
+
+def test_the_page_on_differences_sets_the_two_forms_side_by_side():
+    page = (DOCS / "differences.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(repro_\w+)` \| `?(.+?)`? \| `?(.+?)`?(?: \(all\))? \|$", page, re.MULTILINE)
+    defaults = {field.name: field.default for field in dataclasses.fields(ReproConfigMixin)}
+    shown = {name: (json.dumps(v) if isinstance(v, str) else str(v)) for name, v in (defaults | RECIPE).items()}
+    assert {name: recipe for name, _, recipe in rows} == {name: shown[name] for name in RECIPE}
+    assert all(yaml.safe_load(paper) == defaults[name] for name, paper, _ in rows)
+
+
+def test_the_shipped_recipe_configs_have_the_recipe():
     configs = list((ROOT / "examples" / "configs").glob("*_recipe.yaml"))
     assert len(configs) == 2
     for config in configs:
         shipped = yaml.safe_load(config.read_text(encoding="utf-8"))
-        assert {name: shipped[name] for name in recipe} == recipe, config
+        assert {name: shipped[name] for name in RECIPE} == RECIPE, config
 
 
 def test_readme_is_short():
