@@ -3,10 +3,10 @@ How much RePro costs, measured: scoring by each method, training steps, memory, 
 
     python benchmarks/run.py                  # all parts, about an hour on one CPU core
     python benchmarks/run.py --parts scoring step --repeats 5
-    python benchmarks/run.py --check benchmarks/results/cpu.json   # and say which ratios moved
+    python benchmarks/run.py --check benchmarks/results/cpu.json   # and report which ratios have changed
 
-Results go to benchmarks/results/<device>.json; docs/speed.md shows those of a CPU. Ratios
-within one run are what counts; seconds hang on the machine.
+Results go to benchmarks/results/<device>.json; docs/speed.md shows those of a CPU. Compare
+ratios within one run; seconds depend on the machine.
 """
 
 import argparse
