@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from datasets import Dataset
-from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 
 from repro_trl.demo import task as pocket_task
 
@@ -79,7 +78,7 @@ TASKS = {
     for task in (
         Task(
             "digits",
-            POCKET_MODEL_DIR,
+            MODELS_DIR / "digits",
             80,
             _digits_problems,
             pocket_task.label_segments,
