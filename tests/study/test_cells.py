@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from pocket.make import MODEL_DIR
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from repro_trl.method.advantage import normalize_rewards, reward_to_go
 from repro_trl.method.process_reward import process_rewards
-from study import arms, chain, health, instruments, large, measure, records, sampler, signals
+from study import arms, chain, health, instruments, large, make, measure, records, sampler, signals
 from study.cell import Cell, run_cell
 from study.tasks import TASKS
 
@@ -20,12 +19,17 @@ DIGITS = TASKS["digits"]
 
 @pytest.fixture(scope="module")
 def model():
-    return AutoModelForCausalLM.from_pretrained(MODEL_DIR).eval()
+    return AutoModelForCausalLM.from_pretrained(DIGITS.model_dir).eval()
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(MODEL_DIR)
+    return AutoTokenizer.from_pretrained(DIGITS.model_dir)
+
+
+def test_the_study_starts_from_models_of_its_own():
+    folders = [task.model_dir for task in TASKS.values()] + [warm_up.base for warm_up in make.WARM_UPS.values()]
+    assert {folder.resolve().parent for folder in folders if folder} == {make.MODELS_DIR.resolve()}
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +317,7 @@ def test_the_larger_study_runs_and_goes_on(tmp_path, capsys):
 
 def test_thoughts_of_the_larger_study_are_long():
     rng, task = random.Random(0), large.large_task(Path("policy"), 24)
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    tokenizer = AutoTokenizer.from_pretrained(DIGITS.model_dir)
     problems = task.sample_problems(200, 0, held_out=False)
     traces = ["".join(chain.make_trace(problem, rng, large.STYLE)[0]) for problem in problems]
     lengths = [len(ids) for ids in tokenizer(traces)["input_ids"]]
