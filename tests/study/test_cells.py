@@ -38,7 +38,7 @@ def test_the_sampler_has_the_probabilities_of_the_model(model, tokenizer, monkey
     prompts = tokenizer(["A: 1+1 = 2\n\n", "Find the digits. A: 7-1 ; B: 8-2\n\n"], return_tensors="pt", padding=True)
     seen = []
     step = sampler._step
-    monkeypatch.setattr(sampler, "_step", lambda *args: seen.append((args[2], step(*args))) or seen[-1][1])
+    monkeypatch.setattr(sampler, "_step", lambda *args: seen.append((args[3], step(*args))) or seen[-1][1])
     torch.manual_seed(1)
     output = sampler.sample(model, prompts["input_ids"], prompts["attention_mask"], 12)
     new = torch.ones(2, output.shape[1] - prompts["input_ids"].shape[1], dtype=torch.long)
