@@ -1,17 +1,17 @@
 """
 GRPO with RePro: train a reasoning model with the outcome reward and a process advantage on every token.
 
-The command `repro-trl grpo` runs this script. To change it, copy it: it needs only the installed package.
+The command `repro-trl grpo` runs this script. To change it, copy it; it only needs the installed package.
 
-On a laptop, without GPU or network, the small reasoning model that the package ships, in minutes:
+On a laptop CPU, offline, train the bundled reasoning model in minutes:
 
     accelerate launch grpo_repro.py
 
-A Hub model on a Hub dataset, or on a local file or folder:
+Train a Hub model on a Hub dataset, or on a local file or folder:
 
     accelerate launch grpo_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
 
-The paper's hyperparameters on one node (see the comments in the config for what differs from the paper):
+Use the paper's hyperparameters on one node (the comments in the config say what differs from the paper):
 
     accelerate launch grpo_repro.py --config examples/configs/qwen3_1.7b_grpo.yaml
 

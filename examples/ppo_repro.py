@@ -1,21 +1,21 @@
 """
-PPO with RePro: a critic learns what each prefix is worth, and every token gets a process advantage besides.
+PPO with RePro: a critic learns the value of each prefix, and every token also gets a process advantage.
 
-The command `repro-trl ppo` runs this script. To change it, copy it: it needs only the installed package.
+The command `repro-trl ppo` runs this script. To change it, copy it; it only needs the installed package.
 
-On a laptop, without GPU or network, the small reasoning model that the package ships, in minutes:
+On a laptop CPU, offline, train the bundled reasoning model in minutes:
 
     accelerate launch ppo_repro.py
 
-A Hub model on a Hub dataset, or on a local file or folder:
+Train a Hub model on a Hub dataset, or on a local file or folder:
 
     accelerate launch ppo_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
 
-The paper's hyperparameters on one node (see the comments in the config for what differs from the paper):
+Use the paper's hyperparameters on one node (the comments in the config say what differs from the paper):
 
     accelerate launch ppo_repro.py --config examples/configs/r1_distill_qwen_1.5b_ppo.yaml
 
-With `--use_peft true` the policy learns an adapter, with `--critic_use_peft true` the critic one of the same kind.
+With `--use_peft true`, the policy trains an adapter; with `--critic_use_peft true`, so does the critic.
 
 Every field of the classes in `ARGUMENTS` is an argument; `repro-trl ppo --help` lists them.
 """
@@ -37,7 +37,7 @@ class PPOScriptArguments(ReproScriptArguments):
 
     critic_use_peft: bool = field(
         default=False,
-        metadata={"help": "Train the critic with an adapter too, made from the same settings as the policy's."},
+        metadata={"help": "Train the critic with an adapter too, with the same settings as the policy's."},
     )
 
 

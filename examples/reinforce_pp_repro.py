@@ -1,13 +1,13 @@
 """
 REINFORCE++ with RePro: no critic, advantages normalised over the whole batch, a process advantage on every token.
 
-The command `repro-trl reinforce-pp` runs this script. To change it, copy it: it needs only the installed package.
+The command `repro-trl reinforce-pp` runs this script. To change it, copy it; it only needs the installed package.
 
-On a laptop, without GPU or network, the small reasoning model that the package ships, in minutes:
+On a laptop CPU, offline, train the bundled reasoning model in minutes:
 
     accelerate launch reinforce_pp_repro.py
 
-A Hub model on a Hub dataset, or on a local file or folder:
+Train a Hub model on a Hub dataset, or on a local file or folder:
 
     accelerate launch reinforce_pp_repro.py --model_name_or_path Qwen/Qwen3-1.7B --dataset_name train.jsonl
 
@@ -15,7 +15,7 @@ REINFORCE++ Baseline, which subtracts the mean reward of a prompt's completions:
 
     accelerate launch reinforce_pp_repro.py --use_group_baseline true
 
-The paper's hyperparameters on one node (see the comments in the config for what differs from the paper):
+Use the paper's hyperparameters on one node (the comments in the config say what differs from the paper):
 
     accelerate launch reinforce_pp_repro.py --config examples/configs/r1_distill_qwen_1.5b_reinforce_pp.yaml
 

@@ -19,22 +19,20 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Module of each public name. TRL, which the trainers import, takes seconds: `import repro_trl` loads none of it.
-_MODULES = {
-    "ReproConfigMixin": "config",
-    "ReproGRPOConfig": "trainers.grpo",
-    "ReproGRPOTrainer": "trainers.grpo",
-    "AdvantageHook": "trainers.hook",
-    "Rollout": "trainers.hook",
-    "PPOConfig": "trainers.ppo",
-    "PPOTrainer": "trainers.ppo",
-    "ReproPPOConfig": "trainers.ppo",
-    "ReproPPOTrainer": "trainers.ppo",
-    "ReinforcePlusPlusConfig": "trainers.reinforce_pp",
-    "ReinforcePlusPlusTrainer": "trainers.reinforce_pp",
-    "ReproReinforcePlusPlusConfig": "trainers.reinforce_pp",
-    "ReproReinforcePlusPlusTrainer": "trainers.reinforce_pp",
-    "ReproMixin": "trainers.repro",
+# Of each module the public names that it holds. `import repro_trl` loads none of them: TRL, which the trainers import,
+# takes seconds.
+_NAMES = {
+    ".config": ("ReproConfigMixin",),
+    ".trainers.grpo": ("ReproGRPOConfig", "ReproGRPOTrainer"),
+    ".trainers.hook": ("AdvantageHook", "Rollout"),
+    ".trainers.ppo": ("PPOConfig", "PPOTrainer", "ReproPPOConfig", "ReproPPOTrainer"),
+    ".trainers.reinforce_pp": (
+        "ReinforcePlusPlusConfig",
+        "ReinforcePlusPlusTrainer",
+        "ReproReinforcePlusPlusConfig",
+        "ReproReinforcePlusPlusTrainer",
+    ),
+    ".trainers.repro": ("ReproMixin",),
 }
 
 __all__ = [
@@ -55,4 +53,4 @@ __all__ = [
     "__version__",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

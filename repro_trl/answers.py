@@ -118,7 +118,7 @@ def extract_answer(solution: object) -> str | None:
         keys = f" with the keys {sorted(map(str, solution))}" if isinstance(solution, dict) else f", {solution!r}"
         raise ValueError(
             f"A ground truth must be text, a number, a list of these or None, got {type(solution).__name__}{keys}: "
-            "turn the dataset's column into text, or name the entry that holds the answer."
+            "convert the dataset's column to text, or name the field that has the answer."
         )
     return _digits(solution)
 
@@ -285,9 +285,7 @@ def validate_answer_template(template: str) -> None:
     """
     problem = _template_problem(template)
     if problem is not None:
-        message = (
-            f"repro_answer_template={template!r}: {problem}. Literal braces are doubled, those of {{answer}} not."
-        )
+        message = f"repro_answer_template={template!r}: {problem}. Double literal braces, but not those of {{answer}}."
         fixed = _fixed_template(template)
         raise ValueError(message if fixed is None else f"{message} Perhaps you mean {fixed} (in Python: {fixed!r}).")
 
@@ -298,7 +296,7 @@ def _template_problem(template: str) -> str | None:
     except ValueError as error:
         return f"str.format cannot read it ({error})"
     if fields != [["answer", "", None]]:
-        return "its only placeholder must be {answer}, once and as it stands"
+        return "its only placeholder must be {answer}, used once and without a format"
     before, after = template.format(answer="\0").split("\0")
     command = _TAKES_ARGUMENT.search(before)
     if command:

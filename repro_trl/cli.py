@@ -15,7 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("repro_trl.evaluation.arguments", "Evaluate a checkpoint on the paper's benchmarks."),
     "report": (
         "repro_trl.reporting.arguments",
-        "Compare training runs: tables, curves, flags, several seeds an arm.",
+        "Compare training runs: tables, curves, flags, several seeds per arm.",
     ),
     "inspect": ("repro_trl.viewing.inspect_arguments", "Show which steps of a thought helped, in one HTML file."),
     "score": ("repro_trl.viewing.score_arguments", "Add RePro's scores to a file of completions."),
@@ -32,7 +32,7 @@ TRAINING_COMMANDS: dict[str, str] = {
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence, as all other errors of a command; argparse would print the whole usage before it."""
-        text = f"{self.prog}: {message}. `{self.prog} --help` lists what can be given.\n"
+        text = f"{self.prog}: {message}. `{self.prog} --help` lists all options.\n"
         self.exit(USAGE, text if int(os.environ.get("RANK", 0)) == 0 else None)  # one of a launcher's ranks says it
 
 
@@ -43,7 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from .training.command import run
 
         return run_command(argv[0], lambda: run(argv[0], argv[1:]))
-    parser = _Parser(prog="repro-trl", description="RePro process rewards: train, and see what came of it.")
+    parser = _Parser(
+        prog="repro-trl",
+        description="RePro process rewards for TRL: train models, then evaluate, inspect and compare them.",
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in TRAINING_COMMANDS.items():
         subparsers.add_parser(name, help=summary)

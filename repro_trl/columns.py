@@ -108,7 +108,7 @@ def read_answer(row: Mapping[str, Any], name: str) -> str | None:
     value = read_column(row, name)
     if isinstance(value, Mapping):
         paths = ", ".join(repr(f"{name}.{path}") for path in column_paths(value))
-        raise ValueError(f"column {name!r} holds a dict. Name one of its fields: {paths}.")
+        raise ValueError(f"column {name!r} has dicts as values. Name one of their fields: {paths}.")
     try:
         return extract_answer(value)
     except ValueError as error:

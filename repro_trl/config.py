@@ -26,65 +26,65 @@ class ReproConfigMixin:
     repro_alpha: float = field(
         default=0.05,
         metadata={
-            "help": "Weight of the process advantage: total = outcome + alpha * process. `0` is the plain algorithm, "
-            "bit for bit and at no cost."
+            "help": "Weight of the process advantage: total = outcome + alpha * process. `0` is exactly the plain "
+            "algorithm, bit for bit, at no extra cost."
         },
     )
     repro_stability_weight: float = field(
         default=0.1,
         metadata={
-            "help": "Weight w in [0, 1] of the stability score; the magnitude score has weight 1 - w. The paper found "
-            "small values slightly better."
+            "help": "Weight w in [0, 1] of the stability score; the magnitude score gets 1 - w. The paper found small "
+            "values slightly better."
         },
     )
     # On the command line a text, for "all"; an integer or None once validated.
     repro_top_k: int | str | None = field(
         default=10,
         metadata={
-            "help": "Number of segment starts kept per completion: those with the highest entropy. `all` (or `None`; "
-            "`null` in YAML) keeps every one."
+            "help": "Number of segment starts to keep per completion, those with the highest entropy. `all` (or "
+            "`None`; `null` in YAML) keeps every one."
         },
     )
     repro_delimiter: str = field(
         default="\n\n",
-        metadata={"help": "Text after which a new reasoning segment starts. It is matched as text, not as token ids."},
+        metadata={"help": "Text that ends a segment. It is matched as text, not as token ids."},
     )
     repro_think_end: str | None = field(
         default="</think>",
         metadata={
-            "help": "Text that ends the thinking region. `None` (or an empty string on the command line): the "
-            "completion has no such marker and is thinking to its end."
+            "help": "Text that ends the thought. `None` (or an empty string on the command line): there is no such "
+            "marker, and the whole completion is the thought."
         },
     )
     repro_answer_column: str | None = field(
         default=None,
         metadata={
             "help": "Dataset column with the ground truth: a bare answer, a worked solution whose last `\\boxed{}` is "
-            "the answer, or GSM8K's `#### N`. A dot leads into a nested column: `reward_model.ground_truth`. `None`: "
-            "found by its name. Not read when the trainer is given an `answer_fn`."
+            "the answer, or GSM8K's `#### N`. A dot selects a field of a nested column: "
+            "`reward_model.ground_truth`. `None`: found by name. Ignored if the trainer has an `answer_fn`."
         },
     )
     repro_answer_template: str = field(
         default=DEFAULT_ANSWER_TEMPLATE,
         metadata={
-            "help": "`str.format` template of the text whose likelihood is scored. `{answer}` is the answer; literal "
-            "braces are doubled: `\\boxed{{{answer}}}` gives `\\boxed{42}`."
+            "help": "`str.format` template of the text whose likelihood is scored. `{answer}` is the answer; double "
+            "literal braces: `\\boxed{{{answer}}}` gives `\\boxed{42}`."
         },
     )
     repro_answer_prefix: str = field(
         default="",
         metadata={
-            "help": "Text placed between the partial thought and the answer, given but not scored, for example "
-            "`</think>` between two blank lines. At the last boundary of a completion that has written the "
-            "`repro_think_end` marker itself, the prefix is cut after the marker. `auto`: the trainer finds out where "
-            "this policy gives its answer."
+            "help": "Text inserted between the partial thought and the answer, itself not scored, for example "
+            "`</think>` between two blank lines. If the completion has already written the `repro_think_end` "
+            "marker at the last boundary, the prefix is dropped there up to the end of the marker. `auto`: "
+            "the trainer detects where this policy gives its answer. The paper's form is the empty string."
         },
     )
     repro_prefix_candidates: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Texts that `repro_answer_prefix='auto'` tries besides its own list and what the policy writes "
-            "before its answers."
+            "help": "Texts that `repro_answer_prefix='auto'` tries in addition to its own list and to what the policy "
+            "writes before its answers."
         },
     )
     repro_ema_weight: float | None = field(
@@ -97,8 +97,8 @@ class ReproConfigMixin:
     repro_scale: str = field(
         default="group",
         metadata={
-            "help": "What process rewards are normalised over: all segments of one prompt's completions (`group`), of "
-            "the whole generation batch (`batch`), or not at all (`none`).",
+            "help": "Over what process rewards are normalised: all segments of one prompt's completions (`group`), "
+            "all segments of the generation batch (`batch`), or not at all (`none`).",
             "choices": ["group", "batch", "none"],
         },
     )
@@ -106,39 +106,42 @@ class ReproConfigMixin:
         default="zero",
         metadata={
             "help": "Score S_0 before any reasoning: 0 as in the paper (`zero`), or the magnitude score of no gain, "
-            "(1 - w)(1 - tanh 1) (`magnitude`), so that the first segment is not paid for coming first.",
+            "(1 - w)(1 - tanh 1) (`magnitude`), so that the first segment is only paid for what it gains.",
             "choices": ["zero", "magnitude"],
         },
     )
     repro_center: str = field(
         default="group",
         metadata={
-            "help": "Mean that normalisation subtracts from a process reward: of all segments normalised together "
-            "(`group`), or of those with the same index only, first with first, second with second (`index`).",
+            "help": "Mean that normalisation subtracts from a process reward: that of all segments normalised "
+            "together (`group`), or that of the segments with the same index (`index`), so that first "
+            "segments are compared with first segments.",
             "choices": ["group", "index"],
         },
     )
     repro_credit: str = field(
         default="to_go",
         metadata={
-            "help": "How rewards reach tokens: the sum over their own and all later segments (`to_go`), or that of "
-            "their own segment alone (`segment`), for which `repro_top_k` should keep all segment starts.",
+            "help": "How rewards reach tokens: each token gets the sum over its own and all later segments (`to_go`), "
+            "or the reward of its own segment only (`segment`). With `segment`, let `repro_top_k` keep all "
+            "segment starts.",
             "choices": ["to_go", "segment"],
         },
     )
     repro_method: str = field(
         default="auto",
         metadata={
-            "help": "How the objective is computed: `shared` (one forward over the rollout, one over all answers), "
-            "`replay` (one forward per boundary), or `auto`: shared where it is exact, else replay with a warning.",
+            "help": "How the objective is computed: `shared` (one forward pass over the rollout, one over all "
+            "answers), `replay` (one forward pass per boundary), or `auto`: shared if it is exact for the "
+            "model, else replay, with a warning.",
             "choices": ["auto", "shared", "replay"],
         },
     )
     repro_trace_steps: int = field(
         default=0,
         metadata={
-            "help": "Every this many optimizer steps the rollouts of one generation batch are written, with all that "
-            "was measured on them, to the folder `traces` in the output folder, for `repro-trl inspect`. `0`: never."
+            "help": "Every N optimizer steps, write the rollouts of one generation batch and everything measured on "
+            "them to the folder `traces` in the output folder, for `repro-trl inspect`. `0`: never."
         },
     )
 
@@ -153,16 +156,17 @@ class ReproConfigMixin:
         check_number(self, "repro_ema_weight", lambda x: 0 < x <= 1, "a number in (0, 1]", "no smoothing")
         check_integer(self, "repro_trace_steps", 0, " (0: no traces)")
         self.repro_top_k = self._read_top_k()
-        for name in ("repro_scale", "repro_baseline_score", "repro_center", "repro_credit", "repro_method"):
-            self._check_choice(name)
+        for setting in dataclasses.fields(self):
+            if setting.name.startswith("repro_") and "choices" in setting.metadata:
+                check_choice(self, setting.name, setting.metadata["choices"])
         if self.repro_center == "index" and self.repro_scale == "none":
             raise ValueError(
-                "repro_center='index' with repro_scale='none': rewards that are not normalised are not centred. Set "
-                "repro_scale to 'group' or 'batch'."
+                "repro_center='index' with repro_scale='none': rewards that are not normalised are not centred. "
+                "Set repro_scale to 'group' or 'batch'."
             )
         check_text(self, "repro_delimiter", 'a text, such as "\\n\\n"')
         check_text(self, "repro_think_end", "the text that ends the thinking region", "no such marker")
-        check_text(self, "repro_answer_column", "the name of a dataset column", "the one found by its name")
+        check_text(self, "repro_answer_column", "the name of a dataset column", "the column found by name")
         check_text(self, "repro_answer_template", "a template with {answer}")
         check_text(self, "repro_answer_prefix", "a text, or an empty one for no prefix")
         check_texts(self, "repro_prefix_candidates", "texts", "no candidates of your own")
@@ -170,8 +174,8 @@ class ReproConfigMixin:
             raise ValueError(f'repro_delimiter={self.repro_delimiter!r}: give a non-empty text, such as "\\n\\n".')
         if self.repro_answer_column is not None and not self.repro_answer_column.strip():
             raise ValueError(
-                f"repro_answer_column={self.repro_answer_column!r}: give the name of a dataset column, or leave the "
-                "setting out: the column is then found by its name."
+                f"repro_answer_column={self.repro_answer_column!r}: give the name of a dataset column, or leave "
+                "the setting out to find the column by name."
             )
         validate_answer_template(self.repro_answer_template)
         self.repro_think_end = self.repro_think_end or None
@@ -189,10 +193,6 @@ class ReproConfigMixin:
             )
         return int(value)
 
-    def _check_choice(self, name: str) -> None:
-        # Dataclass fields of a class are looked up by name, so that the choices stand in one place.
-        check_choice(self, name, next(f for f in dataclasses.fields(self) if f.name == name).metadata["choices"])
-
     @classmethod
     def from_trl(cls, config: Any) -> Self:
         """
@@ -205,6 +205,5 @@ class ReproConfigMixin:
         """
         repro_config = cls.__new__(cls)
         defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}
-        repro_config.__dict__.update(defaults)
-        repro_config.__dict__.update(vars(config))
+        vars(repro_config).update(defaults | vars(config))
         return repro_config

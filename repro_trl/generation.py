@@ -259,12 +259,12 @@ def _vllm_dtype(model: str, revision: str | None, dtype: str) -> str:
         return dtype
     saved = AutoConfig.from_pretrained(model, revision=revision).dtype
     if saved is torch.float32:
-        print("The weights are float32, and vLLM is asked for float32; --dtype bfloat16 is faster.", file=sys.stderr)
+        print("The weights are float32, so vLLM computes in float32; --dtype bfloat16 is faster.", file=sys.stderr)
         return "float32"
     if saved is None:
         print(
-            "The model's config.json names no dtype: vLLM chooses, and takes 16 bits for float32 weights. Give "
-            "--dtype to decide.",
+            "The model's config.json names no dtype, so vLLM chooses one; it uses 16 bits for float32 weights. "
+            "Set --dtype to decide.",
             file=sys.stderr,
         )
     return "auto"
@@ -298,11 +298,13 @@ def load_sampler(
     tokenizer = load_tokenizer(model, revision, trust_remote_code)
     if backend == "vllm":
         if importlib.util.find_spec("vllm") is None:
-            raise ValueError("backend='vllm': vLLM is not installed. Install it (`repro-trl[vllm]`), or give another.")
+            raise ValueError(
+                "backend='vllm': vLLM is not installed. Install it (`repro-trl[vllm]`), or choose another backend."
+            )
         if attn_implementation is not None:
             raise ValueError(
-                f"attn_implementation={attn_implementation!r}: vLLM chooses its own. Leave it out, or sample with "
-                "transformers."
+                f"attn_implementation={attn_implementation!r}: vLLM chooses its own. Leave the option out, or "
+                "sample with transformers."
             )
         return VllmSampler(
             model, tokenizer, revision, dtype, processes, process, vllm_settings, trust_remote_code=trust_remote_code

@@ -85,8 +85,10 @@ def lock(file: Any, path: Path, wait: bool) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         if not wait:
-            raise ValueError(f"{path}: another process is writing it. Let it end, or name another file.") from None
-        print(f"{path}: another process still writes here; waiting for it to end.", file=sys.stderr)
+            raise ValueError(
+                f"{path}: another process is writing to it. Wait for it to end, or name another file."
+            ) from None
+        print(f"{path}: another process is still writing here; waiting for it to end.", file=sys.stderr)
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
@@ -131,7 +133,7 @@ def read_object(path: Path, hint: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}). {hint}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} is damaged (no object). {hint}")
+        raise ValueError(f"{path} is damaged (not a JSON object). {hint}")
     return value
 
 

@@ -2,26 +2,26 @@
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def lazy_names(
+    package: str, names: Mapping[str, Sequence[str]]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """
     `__getattr__` and `__dir__` of a package.
 
     Args:
         package: its `__name__`.
-        modules: by public name, the module that holds it, relative to the package.
+        names: by module, relative to the package, the public names that it holds.
     """
+
+    modules = {name: module for module, held in names.items() for name in held}
 
     def get(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = modules[name] if modules[name].startswith(".") else f".{modules[name]}"
-        return getattr(importlib.import_module(module, package), name)
+        return getattr(importlib.import_module(modules[name], package), name)
 
-    def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *modules})
-
-    return get, names
+    return get, lambda: sorted({*vars(sys.modules[package]), *modules})

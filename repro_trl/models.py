@@ -176,7 +176,7 @@ def _load_error(model: str, what: str, error: Exception) -> ValueError:
     if Path(model).is_dir():
         return ValueError(f"model={model!r}: its {what} cannot be loaded ({_first_line(error)}).")
     return ValueError(
-        f"model={model!r} cannot be loaded: there is no such folder, and from the Hub it did not come "
+        f"model={model!r} cannot be loaded: there is no such folder, and loading it from the Hub failed "
         f"({_first_line(error)})."
     )
 

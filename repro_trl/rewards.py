@@ -42,7 +42,7 @@ def answer_reward(
     column = find_answer_column(rows)
     if column is None:
         raise ValueError(
-            f"No column has one of the usual names of a ground truth, among {sorted(columns)}: take "
+            f"None of the columns {sorted(columns)} has a usual name for a ground truth: use "
             "make_answer_reward(answer_column=…)."
         )
     return _rewards(completions, [read_answer(row, column) for row in rows], think_end)
@@ -86,7 +86,7 @@ class _AnswerReward:
         rows = _rows(columns, len(completions))
         if rows and not any(has_column(row, self.answer_column) for row in rows):
             raise ValueError(
-                f"answer_column={self.answer_column!r} is not among the columns given to the reward function, "
+                f"answer_column={self.answer_column!r} is not among the columns passed to the reward function, "
                 f"{sorted(columns)}: name the column with the ground truth."
             )
         if self.tokenizer is not None and completion_ids is not None:
@@ -101,7 +101,9 @@ def _rows(columns: dict[str, Any], count: int) -> list[dict[str, Any]]:
     lists = {name: values for name, values in columns.items() if isinstance(values, (list, tuple))}
     for name, values in lists.items():
         if len(values) != count:
-            raise ValueError(f"column {name!r} has {len(values)} values for {count} completions: give one for each.")
+            raise ValueError(
+                f"column {name!r} has {len(values)} values for {count} completions: give one per completion."
+            )
     return [{name: values[index] for name, values in lists.items()} for index in range(count)]
 
 

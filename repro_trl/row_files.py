@@ -88,12 +88,12 @@ def row_files(path: str | Path) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if _is_among_rows(file))
         if not files:
-            raise RowFileError(f"{path}: the folder holds no file of rows ({_known()}).")
+            raise RowFileError(f"{path}: the folder has no file of rows ({_known()}).")
         return files
     if not path.exists():
         raise RowFileError(f"{path}: there is no such file or folder.")
     if not is_row_file(path):
-        raise RowFileError(f"{path}: its format is not known by its name: {_known()}.")
+        raise RowFileError(f"{path}: its name does not end in a known format: {_known()}.")
     return [path]
 
 
@@ -209,7 +209,7 @@ def _is_among_rows(file: Path) -> bool:
 
 def _known() -> str:
     text = [suffix for suffix in SUFFIXES if suffix not in _BINARY]
-    return f"{', '.join(text)}, also with {' or '.join(COMPRESSIONS)} behind, {' or '.join(_BINARY)}"
+    return f"{', '.join(text)} (also with {' or '.join(COMPRESSIONS)}), {' or '.join(_BINARY)}"
 
 
 def _scan_file(path: Path) -> Iterator[Row | RowFileError]:
@@ -221,7 +221,7 @@ def _scan_file(path: Path) -> Iterator[Row | RowFileError]:
             count += 1
             yield record if isinstance(record, RowFileError) else Row(path, number, record)
         if count == 0:
-            raise RowFileError(f"{path} holds no rows.")
+            raise RowFileError(f"{path} has no rows.")
     except RowFileError as error:
         yield error
     except UnicodeDecodeError as error:
@@ -281,9 +281,9 @@ def _read_json(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]
         elif len({len(column) for column in rows.values()}) == 1:
             rows = [dict(zip(rows, cells, strict=True)) for cells in zip(*rows.values(), strict=True)]
         else:
-            raise RowFileError(f"{path}: its columns are of different lengths.")
+            raise RowFileError(f"{path}: its columns differ in length.")
     if not isinstance(rows, list):
-        raise RowFileError(f"{path}: a json file must hold a list of rows.")
+        raise RowFileError(f"{path}: a json file must be a list of rows.")
     for number, row in enumerate(rows, start=1):
         try:
             yield number, _record(row, f"{path}, row {number}")
@@ -293,7 +293,7 @@ def _read_json(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]
 
 def _record(row: Any, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
-        raise RowFileError(f"{place}: a row must be an object with columns, this is {_kind(row)}.")
+        raise RowFileError(f"{place}: a row must be an object with columns, but this is {_kind(row)}.")
     return row
 
 
@@ -309,7 +309,7 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str,
         try:
             columns = next(reader, [])
             if len(set(columns)) < len(columns):
-                raise RowFileError(f"{path}, line 1: columns have the same name: {columns}.")
+                raise RowFileError(f"{path}, line 1: these columns have the same name: {columns}.")
             line = reader.line_num + 1
             for cells in reader:
                 if cells and len(cells) != len(columns):

@@ -39,7 +39,7 @@ class Sampling:
         if not 0 <= self.temperature < math.inf:
             raise ValueError(f"temperature={self.temperature}: give 0 (greedy) or more.")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p}: give a number above 0 and up to 1.")
+            raise ValueError(f"top_p={self.top_p}: give a number above 0 and at most 1.")
         for name in ("max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give 1 or more.")
@@ -73,7 +73,7 @@ class VllmSettings:
     def __post_init__(self) -> None:
         share = self.gpu_memory_utilization
         if share is not None and not 0 < share <= 1:
-            raise ValueError(f"vllm_gpu_memory_utilization={share}: give a number above 0 and up to 1.")
+            raise ValueError(f"vllm_gpu_memory_utilization={share}: give a number above 0 and at most 1.")
         for name in ("max_model_length", "tensor_parallel_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -87,20 +87,20 @@ def add_vllm_arguments(parser: argparse.ArgumentParser) -> None:
         "--vllm_gpu_memory_utilization",
         type=float,
         metavar="SHARE",
-        help="Of a GPU's memory, for weights and cache. Default: vLLM's own.",
+        help="Share of a GPU's memory for weights and cache. Default: vLLM's own.",
     )
     group.add_argument(
         "--vllm_max_model_length",
         type=int,
         metavar="TOKENS",
-        help="Of prompt and completion together. Default: what the model was made for.",
+        help="Maximum length of prompt plus completion. Default: that of the model.",
     )
     group.add_argument(
         "--vllm_tensor_parallel_size",
         type=int,
         default=1,
         metavar="N",
-        help="GPUs that hold one model together. Default: %(default)s.",
+        help="GPUs that share one model. Default: %(default)s.",
     )
 
 

@@ -80,14 +80,14 @@ def add_model_arguments(parser: argparse.ArgumentParser, help: str, required: bo
         "--model_revision", default="main", help="Branch, tag or commit on the Hub. Default: %(default)s."
     )
     group.add_argument(
-        "--dtype", default="auto", choices=DTYPES, help="Of the weights. Default: auto, as they were saved."
+        "--dtype", default="auto", choices=DTYPES, help="Data type of the weights. Default: auto, as saved."
     )
     group.add_argument(
-        "--attn_implementation", metavar="NAME", help="Such as sdpa or flash_attention_2. Default: that of the model."
+        "--attn_implementation",
+        metavar="NAME",
+        help="Attention implementation, such as sdpa or flash_attention_2. Default: that of the model.",
     )
-    group.add_argument(
-        "--trust_remote_code", action="store_true", help="Run the code that a model on the Hub comes with."
-    )
+    group.add_argument("--trust_remote_code", action="store_true", help="Run code from the model's repository.")
     return group
 
 
@@ -116,10 +116,13 @@ def add_sampling_arguments(
         type=positive_integer,
         metavar="TOKENS",
         default=max_completion_length,
-        help="After which a completion is cut off. Default: %(default)s.",
+        help="Maximum length of a completion. Default: %(default)s.",
     )
     group.add_argument(
-        "--top_p", type=probability_mass, default=top_p, help="Probability mass that is kept. Default: %(default)s."
+        "--top_p",
+        type=probability_mass,
+        default=top_p,
+        help="Nucleus sampling: probability mass to keep. Default: %(default)s.",
     )
     group.add_argument("--seed", type=int, default=seed, help="Default: %(default)s.")
     return group

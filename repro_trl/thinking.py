@@ -29,7 +29,9 @@ def backtrack_patterns(phrases: Mapping[str, Iterable[str]] = BACKTRACK_PHRASES)
     for kind, kind_phrases in phrases.items():
         words = [phrase.replace("’", "'").split() for phrase in kind_phrases]
         if not words or not all(words):
-            raise ValueError(f"backtrack phrases of {kind!r}: {kind_phrases!r}. Give one phrase or more, none empty.")
+            raise ValueError(
+                f"backtrack phrases of {kind!r}: {kind_phrases!r}. Give at least one phrase, and no empty one."
+            )
         alternatives = (r"\s+".join(re.escape(word).replace("'", "['’]") for word in phrase) for phrase in words)
         # Not \b: a phrase of one's own may begin or end with a character that is no part of a word.
         patterns[kind] = re.compile(rf"(?<!\w)(?:{'|'.join(alternatives)})(?!\w)", re.IGNORECASE)
@@ -54,7 +56,7 @@ def read_backtrack_phrases(path: str | Path) -> dict[str, list[str]]:
         isinstance(entry, list) and all(isinstance(phrase, str) for phrase in entry) for entry in phrases.values()
     )
     if not is_table or not phrases:
-        raise ValueError(f'{path}: give an object of lists of phrases, such as {{"wait": ["wait", "hold on"]}}.')
+        raise ValueError(f'{path}: must be an object of lists of phrases, such as {{"wait": ["wait", "hold on"]}}.')
     return phrases
 
 

@@ -133,9 +133,9 @@ def _check(trace: Trace) -> None:
     if not isinstance(boundaries, list) or not all(map(_is_count, boundaries)):
         raise ValueError("boundaries must be a list of integers >= 0")
     if boundaries and (boundaries[0] != 0 or boundaries[-1] > length):
-        raise ValueError(f"boundaries must begin with 0 and end by the {length} tokens, got {boundaries}")
+        raise ValueError(f"boundaries must begin with 0 and end within the {length} tokens, got {boundaries}")
     if any(a >= b for a, b in itertools.pairwise(boundaries)):
-        raise ValueError(f"boundaries must rise, got {boundaries}")
+        raise ValueError(f"boundaries must increase, got {boundaries}")
     segments = max(len(boundaries) - 1, 0)
     sizes = {
         **dict.fromkeys(("entropies", "objective", "magnitude", "stability", "scores"), len(boundaries)),
@@ -149,7 +149,7 @@ def _check(trace: Trace) -> None:
         if not isinstance(values, list) or not all(_is_number(v) or (optional and v is None) for v in values):
             raise ValueError(f"{name} must be a list of finite numbers")
         if len(values) != size:
-            raise ValueError(f"{name} must hold {size} values, got {len(values)}")
+            raise ValueError(f"{name} must have {size} values, got {len(values)}")
     if not isinstance(trace.rewards, dict) or not all(v is None or _is_number(v) for v in trace.rewards.values()):
         raise ValueError("rewards must map names to finite numbers or null")
 

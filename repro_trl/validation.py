@@ -59,17 +59,17 @@ def check_text(settings: Any, name: str, wanted: str, or_none: str = "") -> None
         return
     if not isinstance(value, str):
         quoted = _as_in_yaml(value)
-        remedy = f" In YAML write it in quotes: {name}: {quoted}" if quoted else ""
+        remedy = f" In YAML, put it in quotes: {name}: {quoted}" if quoted else ""
         raise ValueError(_message(name, value, wanted, or_none) + remedy)
     if value.strip().lower() in _WORDS_FOR_NONE:
         remedy = f"give {wanted}"
         if or_none:
             remedy = f"for {or_none} write null in YAML, None in Python, and --{name} '' on the command line"
-        raise ValueError(f"{name}={value!r} is a word of the text, not the value: {remedy}.")
+        raise ValueError(f"{name}={value!r} is a string, not the value: {remedy}.")
     if _ESCAPED_WHITE_SPACE.search(value):
         raise ValueError(
-            f"{name}={value!r} holds a backslash and a letter where white space is meant, such as a line break. In "
-            "YAML use double quotes, in a shell $'\\n\\n'."
+            f"{name}={value!r} contains a backslash and a letter where white space is meant, such as a line break. "
+            "In YAML, use double quotes; in a shell, $'\\n\\n'."
         )
 
 

@@ -61,8 +61,8 @@ def same_answer(answer: str, given: str) -> bool:
     if max(len(answer), len(given)) > MAX_LENGTH:
         if len(answer) > MAX_LENGTH:
             warnings.warn(
-                f"A ground truth of {len(answer)} characters is no answer but a text, and only the same text equals "
-                f"it: {answer[:60]!r}… Name the column that holds answers.",
+                f"A ground truth of {len(answer)} characters is too long to be an answer; only identical text "
+                f"counts as equal: {answer[:60]!r}… Name the column that has the answers.",
                 stacklevel=2,
             )
         return one == other

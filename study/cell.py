@@ -159,7 +159,7 @@ CURVE_KEYS = {
 
 
 def _make_reward(tokenizer: Any) -> Any:
-    from repro_trl.demo.task import accuracy_reward
+    from pocket.traces import accuracy_reward
 
     def accuracy(completions: list, completion_ids: list[list[int]], log_metric: Any, **kwargs: Any) -> list[float]:
         texts = [completion[-1]["content"] for completion in completions]

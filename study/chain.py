@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from repro_trl.demo.task import FILLERS, RECHECKS, RESTART
+from pocket.traces import FILLERS, RECHECKS, RESTART
 
 DELIMITER = "\n\n"
 THINK_END = "</think>"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pocket.make import CHAT_TEMPLATE, END, PAD, START
+from pocket.make import CHAT_TEMPLATE, END, PAD, START, warm_up_batch
 from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -132,30 +132,6 @@ def make_model(
     return model
 
 
-def warm_up_batch(
-    tokenizer: PreTrainedTokenizerFast, warm_up: WarmUp, rng: random.Random, size: int, style: Any
-) -> dict[str, torch.Tensor]:
-    """`input_ids`, `attention_mask`, `labels`, each (size, T) and padded on the right; the prompt is not learned."""
-    source = warm_up.problems(rng.getrandbits(32), False)
-    prompts, completions = [], []
-    for problem, _ in zip(source, range(size), strict=False):
-        segments, ending = warm_up.make_trace(problem, rng, style)
-        messages = [{"role": "user", "content": problem.text}]
-        prompts.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
-        completions.append("".join(segments) + ending + END)
-    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    completion_ids = tokenizer(completions, add_special_tokens=False)["input_ids"]
-    rows = [p + c for p, c in zip(prompt_ids, completion_ids, strict=True)]
-    input_ids = torch.full((size, max(map(len, rows))), tokenizer.pad_token_id)
-    labels = torch.full_like(input_ids, -100)
-    attention_mask = torch.zeros_like(input_ids)
-    for index, (row, prompt) in enumerate(zip(rows, prompt_ids, strict=True)):
-        input_ids[index, : len(row)] = torch.tensor(row)
-        labels[index, len(prompt) : len(row)] = torch.tensor(row[len(prompt) :])
-        attention_mask[index, : len(row)] = 1
-    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
-
-
 def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, warm_up: WarmUp) -> None:
     """Supervised learning on fresh traces, stage by stage."""
     rng = random.Random(SEED)
@@ -166,7 +142,7 @@ def train(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, warm_up: 
     model.train()
     started = time.monotonic()
     for step, style in enumerate(styles, start=1):
-        batch = warm_up_batch(tokenizer, warm_up, rng, BATCH_SIZE, style)
+        batch = warm_up_batch(tokenizer, rng, BATCH_SIZE, style, warm_up.problems, warm_up.make_trace, max_length=None)
         loss = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -85,7 +85,7 @@ def draw(
     held_out: bool = True,
 ) -> Sample:
     """Sample at temperature 1, as in training. Draws from torch's global generator."""
-    from repro_trl.demo.task import is_correct
+    from pocket.traces import is_correct
 
     problems = task.sample_problems(num_problems, problem_seed, held_out)
     rows = dataset(problems)

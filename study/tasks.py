@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, get_args
 
 from datasets import Dataset
+from pocket import traces as pocket_traces
 from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 
 from repro_trl.demo import task as pocket_task
@@ -82,8 +83,8 @@ TASKS = {
             POCKET_MODEL_DIR,
             80,
             _digits_problems,
-            pocket_task.label_segments,
-            frozenset(get_args(pocket_task.Label)),
+            pocket_traces.label_segments,
+            frozenset(get_args(pocket_traces.Label)),
             frozenset({"step", "fix"}),
         ),
         Task(

@@ -237,7 +237,7 @@ def test_other_types_are_refused(solution: object):
 
 
 def test_a_dict_is_refused_with_its_keys():
-    with pytest.raises(ValueError, match=r"dict with the keys \['ground_truth', 'style'\].*name the entry"):
+    with pytest.raises(ValueError, match=r"dict with the keys \['ground_truth', 'style'\].*name the field"):
         extract_answer({"style": "rule", "ground_truth": "5"})
 
 

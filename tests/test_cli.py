@@ -87,8 +87,8 @@ def test_the_paper_s_tasks_are_those_that_can_be_loaded():
     ("arguments", "sentence"),
     [
         (["eval", "--model", "m", "--temperature", "-0.1"], "--temperature: '-0.1': give a number >= 0"),
-        (["score", "a", "b", "--temperature", "0"], "--temperature: '0': give a number > 0, for scores are read off"),
-        (["inspect", "--temperature", "0"], "--temperature: '0': give a number > 0, for scores are read off"),
+        (["score", "a", "b", "--temperature", "0"], "--temperature: '0': give a number > 0, because scores come from"),
+        (["inspect", "--temperature", "0"], "--temperature: '0': give a number > 0, because scores come from"),
         (["inspect", "--temperature", "nan"], "--temperature: 'nan': give a number > 0"),
         (["eval", "--model", "m", "--top_p", "1.5"], "--top_p: '1.5': give a number in (0, 1]"),
         (["inspect", "--num_generations", "2.5"], "--num_generations: '2.5': give an integer >= 1"),

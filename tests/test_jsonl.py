@@ -74,7 +74,7 @@ def test_a_second_process_is_refused_until_the_first_ends(tmp_path):
 with JsonlWriter(Path({str(path)!r}), wait=False) as w: w.append([b'x\\n']); print('in', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         other.stdout.readline()
-        with pytest.raises(ValueError, match=r"out\.jsonl: another process is writing it"):
+        with pytest.raises(ValueError, match=r"out\.jsonl: another process is writing to it"):
             JsonlWriter(path, wait=False).__enter__()
         other.kill()  # the lock of a process that was killed is gone
     with JsonlWriter(path, wait=False) as writer:

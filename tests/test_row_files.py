@@ -201,7 +201,7 @@ def test_folders(tmp_path):
     (tmp_path / "deeper").mkdir()
     rows = list(read_rows(tmp_path))
     assert [(row.path.name, row.record["n"]) for row in rows] == [("a.CSV", "1"), ("b.jsonl", 2), ("c.jsonl.gz", 3)]
-    with pytest.raises(RowFileError, match="the folder holds no file of rows"):
+    with pytest.raises(RowFileError, match="the folder has no file of rows"):
         list(read_rows(tmp_path / "deeper"))
 
 
@@ -209,23 +209,23 @@ def test_folders(tmp_path):
     ("name", "content", "message"),
     [
         ("rows.jsonl", "", "rows.jsonl is empty"),
-        ("rows.jsonl", "\n \n", "rows.jsonl holds no rows"),
-        ("rows.json", "[]", "rows.json holds no rows"),
-        ("rows.csv", "a,b\n", "rows.csv holds no rows"),
+        ("rows.jsonl", "\n \n", "rows.jsonl has no rows"),
+        ("rows.json", "[]", "rows.json has no rows"),
+        ("rows.csv", "a,b\n", "rows.csv has no rows"),
         ("rows.jsonl", '{"a": 1}\n{"a": \n', "rows.jsonl, line 2: it is not JSON: Expecting value at character"),
         ("rows.jsonl", '{"a": 1}\n{"a": 1', "rows.jsonl, line 2: it is not JSON"),
-        ("rows.jsonl", '{"a": 1}\n[1]\n', "rows.jsonl, line 2: a row must be an object with columns, this is a list"),
+        ("rows.jsonl", '{"a": 1}\n[1]\n', "rows.jsonl, line 2: a row must be an object with columns, but this is a list"),
         ("rows.jsonl", '"text"\n', "line 1: .*this is text"),
         ("rows.jsonl", "null\n", "line 1: .*this is null"),
         ("rows.jsonl", "[" * 100_000, "line 1: it is nested too deeply"),
         ("rows.jsonl", b'{"a": 1}\n{"a": "\xff"}\n', "rows.jsonl, line 2: it is not text in UTF-8"),
         ("rows.json", '{"a": 1', "rows.json: it is not JSON"),
-        ("rows.json", "3", "must hold a list of rows"),
-        ("rows.json", '[{"a": 1}, 2]', "rows.json, row 2: a row must be an object with columns, this is a number"),
-        ("rows.json", '{"a": [1, 2], "b": [1]}', "columns are of different lengths"),
+        ("rows.json", "3", "must be a list of rows"),
+        ("rows.json", '[{"a": 1}, 2]', "rows.json, row 2: a row must be an object with columns, but this is a number"),
+        ("rows.json", '{"a": [1, 2], "b": [1]}', "columns differ in length"),
         ("rows.csv", "a,b\n1,2\n1,2,3\n", "rows.csv, line 3: 3 cells, but 2 columns"),
         ("rows.csv", 'a,b\n1,"2\n', "rows.csv, line 2: it is not CSV"),
-        ("rows.csv", "a,a\n1,2\n", "line 1: columns have the same name"),
+        ("rows.csv", "a,a\n1,2\n", "line 1: these columns have the same name"),
         ("rows.parquet", "no parquet", "rows.parquet: it cannot be read as parquet"),
         ("rows.jsonl.gz", gzip.compress(LINES.encode() * 1000)[:-20], "rows.jsonl.gz: it cannot be read"),
         ("rows.jsonl.gz", b"\x1f\x8bnot gzip", "rows.jsonl.gz: it cannot be read"),
@@ -236,7 +236,7 @@ def test_folders(tmp_path):
         ("rows.csv.xz", lzma.compress(b"a\n1\n")[:-20], "rows.csv.xz: it cannot be read"),
         ("rows.tsv", 'a\tb\n1\t"2\n', "rows.tsv, line 2: it is not TSV"),
         ("rows.arrow", "no arrow", "rows.arrow: it cannot be read as arrow"),
-        ("rows.txt", "a", "rows.txt: its format is not known by its name: .jsonl, .ndjson, .json, .csv, .tsv, also"),
+        ("rows.txt", "a", "rows.txt: its name does not end in a known format: .jsonl, .ndjson, .json, .csv, .tsv (also"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content, message):

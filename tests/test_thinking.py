@@ -2,8 +2,8 @@ import json
 import re
 
 import pytest
+from pocket.traces import FILLERS, RECHECKS, RESTART
 
-from repro_trl.demo import task
 from repro_trl.thinking import (
     BACKTRACK_PHRASES,
     backtrack_patterns,
@@ -46,10 +46,10 @@ def test_segments_count_once_and_only_in_the_thought():
 
 
 def test_every_way_the_pocket_model_turns_back_is_found():
-    for opening in task.RECHECKS:
+    for opening in RECHECKS:
         assert count_backtracks(f"{opening}A: 1+1 = 2\n\nA: 1+1 = 2\n\n") == 1
-    assert count_backtracks_by_kind(task.RESTART)[1]["restart"] == 1
-    assert not any(map(count_backtracks, task.FILLERS))
+    assert count_backtracks_by_kind(RESTART)[1]["restart"] == 1
+    assert not any(map(count_backtracks, FILLERS))
 
 
 def test_phrases_of_your_own(tmp_path):

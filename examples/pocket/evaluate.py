@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from repro_trl.demo.task import DELIMITER, THINK_END, accuracy_reward
 from repro_trl.evaluation import Sampling, task_from_rows
 from repro_trl.evaluation.sampling import sample_units, work_units
 from repro_trl.generation import TransformersSampler
 from repro_trl.thinking import count_backtracks, thinking_text
+
+from .traces import DELIMITER, THINK_END, accuracy_reward
 
 
 @dataclass(frozen=True)

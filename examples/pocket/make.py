@@ -10,15 +10,18 @@ The weights in `pocket/model` come from this script. There is no pre-training: t
 import argparse
 import random
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from repro_trl.demo.task import FILLERS, RECHECKS, RESTART, TraceStyle, eval_dataset, make_trace, problems
+from repro_trl.demo.task import eval_dataset, problems
 
 from .evaluate import evaluate, format_table
+from .traces import FILLERS, RECHECKS, RESTART, TraceStyle, make_trace
 
 MODEL_DIR = Path(__file__).parent / "model"
 SEED = 0
@@ -92,19 +95,24 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
 
 
 def warm_up_batch(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, size: int, style: TraceStyle
+    tokenizer: PreTrainedTokenizerFast,
+    rng: random.Random,
+    size: int,
+    style: Any,
+    make_problems: Callable[[int, bool], Iterator[Any]] = problems,
+    make_trace: Callable[[Any, random.Random, Any], tuple[list[str], str]] = make_trace,
+    max_length: int | None = MAX_LENGTH,
 ) -> dict[str, torch.Tensor]:
     """`input_ids`, `attention_mask`, `labels`, each (size, T) and padded on the right; the prompt is not learned."""
-    source = problems(rng.getrandbits(32), held_out=False)
     prompts, completions = [], []
-    for problem, _ in zip(source, range(size), strict=False):
+    for problem, _ in zip(make_problems(rng.getrandbits(32), False), range(size), strict=False):
         segments, ending = make_trace(problem, rng, style)
         messages = [{"role": "user", "content": problem.text}]
         prompts.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
         completions.append("".join(segments) + ending + END)
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     completion_ids = tokenizer(completions, add_special_tokens=False)["input_ids"]
-    rows = [(p + c)[:MAX_LENGTH] for p, c in zip(prompt_ids, completion_ids, strict=True)]
+    rows = [(p + c)[:max_length] for p, c in zip(prompt_ids, completion_ids, strict=True)]
     input_ids = torch.full((size, max(map(len, rows))), tokenizer.pad_token_id)
     labels = torch.full_like(input_ids, -100)
     attention_mask = torch.zeros_like(input_ids)

@@ -10,19 +10,12 @@ if TYPE_CHECKING:
     from .figures import Comparison, Figures, compare, compute_figures
     from .tasks import HUB_TASKS, Task, TaskError, load_task, task_from_rows
 
-# Module of each public name.
-_MODULES = {
-    "HUB_TASKS": "tasks",
-    "Comparison": "figures",
-    "EvaluationCallback": "callback",
-    "Figures": "figures",
-    "Sampling": "..sampling",
-    "Task": "tasks",
-    "TaskError": "tasks",
-    "compare": "figures",
-    "compute_figures": "figures",
-    "load_task": "tasks",
-    "task_from_rows": "tasks",
+# Of each module the public names that it holds.
+_NAMES = {
+    ".tasks": ("HUB_TASKS", "Task", "TaskError", "load_task", "task_from_rows"),
+    ".figures": ("Comparison", "Figures", "compare", "compute_figures"),
+    ".callback": ("EvaluationCallback",),
+    "..sampling": ("Sampling",),
 }
 
 __all__ = [
@@ -39,4 +32,4 @@ __all__ = [
     "task_from_rows",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tasks",
         default=",".join(PAPER_TASKS),
-        help="Separated by commas: %(default)s, or files of rows of your own (jsonl, json, csv, parquet and others).",
+        help="Comma-separated tasks: %(default)s, or your own files of rows (jsonl, json, csv, parquet and "
+        "others). Default: all of these tasks.",
     )
     parser.add_argument("--data_dir", help="Folder with local copies of the datasets: <task>.jsonl or <task>/*.jsonl.")
     parser.add_argument(
@@ -33,31 +34,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="TASK=COMMIT",
-        help="Commit of a task's dataset instead of the pinned one; may be given several times.",
+        help="Use this commit of a task's dataset instead of the pinned one; may be repeated.",
     )
-    parser.add_argument("--output_dir", help="For completions and results. Default: evaluations/<model>.")
-    parser.add_argument("--compare_to", metavar="OUTPUT_DIR", help="Earlier evaluation, compared problem by problem.")
+    parser.add_argument("--output_dir", help="Folder for completions and results. Default: evaluations/<model>.")
+    parser.add_argument(
+        "--compare_to",
+        metavar="OUTPUT_DIR",
+        help="Folder of an earlier evaluation to compare with, problem by problem.",
+    )
     parser.add_argument(
         "--repro_think_end",
         default=defaults.think_end,
-        help="Text that ends the thought; empty: a completion is thought to its end. Default: %(default)s.",
+        help="Text that ends the thought; empty: the whole completion is the thought. Default: %(default)s.",
     )
     parser.add_argument(
         "--verify_seconds",
         type=positive_number,
         default=10.0,
-        help="For one comparison of answers. Default: %(default)s.",
+        help="Time limit for one comparison of answers. Default: %(default)s.",
     )
     parser.add_argument(
         "--verify_workers",
         type=positive_integer,
-        help="Completions verified at one time. Default: the cores, shared by processes.",
+        help="Number of completions verified in parallel. Default: the cores, divided among the processes.",
     )
-    add_model_arguments(parser, "Name on the Hub, or folder.", required=True)
+    add_model_arguments(parser, "Name on the Hub, or local folder.", required=True)
     sampling = add_sampling_arguments(
         parser,
         num_generations=None,
-        num_generations_help="For each problem. Default: 16 for the small sets, 4 for others.",
+        num_generations_help="Completions per problem. Default: 16 for the small sets, 4 for the others.",
         max_completion_length=defaults.max_new_tokens,
         top_p=defaults.top_p,
         seed=defaults.seed,
@@ -66,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--temperature",
         type=non_negative_number,
         default=defaults.temperature,
-        help="Default: %(default)s; 0 is greedy.",
+        help="Sampling temperature; 0 is greedy. Default: %(default)s.",
     )
     add_batch_size(
         sampling,
@@ -76,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         choices=["auto", "vllm", "transformers"],
         default="auto",
-        help="auto: vLLM where it is installed and there is a GPU, else transformers.",
+        help="auto: vLLM if it is installed and there is a GPU, else transformers.",
     )
     add_vllm_arguments(parser)
     for former, name in {

@@ -32,7 +32,7 @@ from .verify import Verifier
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate on every process; the main one writes and prints. Returns 1 if a task could not be evaluated."""
-    kept = "What was done is kept; the same command goes on from there."
+    kept = "Finished work is kept; run the same command again to resume."
     return run_command("eval", lambda: _run(arguments), kept)
 
 
@@ -110,7 +110,7 @@ def _vllm_settings(arguments: argparse.Namespace, backend: Backend, state: Parti
     if backend == "vllm" or settings == VllmSettings():
         return settings
     if state.is_main_process:
-        print("repro-trl eval: the settings of vLLM are skipped: transformers samples.", file=sys.stderr)
+        print("repro-trl eval: the vLLM settings are ignored, because the backend is transformers.", file=sys.stderr)
     return VllmSettings()
 
 
@@ -170,7 +170,7 @@ def _load_tasks(arguments: argparse.Namespace, team: Team) -> tuple[list[Task], 
         if len(set(taken)) < len(taken):
             raise ValueError(f"tasks={arguments.tasks!r}: the tasks need different names, got {taken}.")
         if not kept:
-            raise ValueError("no task can be evaluated, and nothing is written. " + " ".join(errors.values()))
+            raise ValueError("no task can be evaluated, so nothing is written. " + " ".join(errors.values()))
     if team.state.is_main_process:
         for error in errors.values():
             print(f"repro-trl eval: {error}", file=sys.stderr)
@@ -181,7 +181,7 @@ def _task_names(arguments: argparse.Namespace) -> tuple[list[str], dict[str, str
     """The tasks that are asked for, each once, and the revisions of their datasets."""
     names = list(dict.fromkeys(name.strip() for name in arguments.tasks.split(",") if name.strip()))
     if not names:
-        raise ValueError(f"tasks={arguments.tasks!r} names none; give some of {', '.join(HUB_TASKS)}, or files.")
+        raise ValueError(f"tasks={arguments.tasks!r} is empty: give some of {', '.join(HUB_TASKS)}, or files.")
     revisions = {}
     for text in arguments.dataset_revision:
         name, _, revision = text.partition("=")

@@ -67,7 +67,9 @@ def pass_at_k(n: int, correct: int, k: int) -> float:
         ValueError: not 1 ≤ k ≤ n, or not 0 ≤ correct ≤ n.
     """
     if not 1 <= k <= n or not 0 <= correct <= n:
-        raise ValueError(f"pass@{k} of {correct} right samples among {n}: k lies in 1..n, the right ones in 0..n.")
+        raise ValueError(
+            f"pass@{k} of {correct} correct samples among {n}: k must be in 1..n, the correct ones in 0..n."
+        )
     return 1 - math.comb(n - correct, k) / math.comb(n, k)
 
 
@@ -199,8 +201,8 @@ def compare(first: Iterable[Record], second: Iterable[Record]) -> Comparison:
     alone = sorted(before.keys() ^ after.keys())
     if alone or not before:
         raise ValueError(
-            f"Two models are compared on the same problems; {len(alone)} are in one evaluation only"
-            + (f", such as {alone[0]!r}." if alone else ", and there is none in both.")
+            f"Two models must be compared on the same problems; {len(alone)} are in one evaluation only"
+            + (f", such as {alone[0]!r}." if alone else ", and none is in both.")
         )
     shares = [_share(after[problem]) - _share(before[problem]) for problem in before]
     tokens = [_thinking(after[problem]) - _thinking(before[problem]) for problem in before]

@@ -139,8 +139,8 @@ def read_items(path: Path, item_type: type[T]) -> Iterator[T]:
                         raise TypeError(f"{field.name} is {getattr(item, field.name)!r}")
             except (ValueError, TypeError, RecursionError) as error:
                 raise ValueError(
-                    f"{path}, line {number} was not written by this program ({error}): remove the file to do its work "
-                    "again, or choose another output_dir."
+                    f"{path}, line {number} was not written by this program ({error}): remove the file to redo its "
+                    "work, or choose another output_dir."
                 ) from error
             yield item
 
@@ -157,7 +157,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is damaged.
     """
-    return read_object(path, f"Remove {path.parent} to do its work again, or choose another output_dir.")
+    return read_object(path, f"Remove {path.parent} to redo its work, or choose another output_dir.")
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
@@ -175,8 +175,8 @@ def check_settings(path: Path, settings: dict[str, Any]) -> None:
     changes = _changes(read_settings(path), settings, settings.keys())
     if changes:
         raise ValueError(
-            f"{path.parent} holds an evaluation with other settings ({changes}). Choose another output_dir, or give "
-            "the same settings to go on with it."
+            f"{path.parent} has an evaluation with other settings ({changes}). Choose another output_dir, or use "
+            "the same settings to resume it."
         )
 
 
@@ -194,8 +194,8 @@ def check_neighbours(work: Path, settings: dict[str, Any], names: Iterable[str])
             changes = _changes(read_settings(path), _as_read(settings), names)
             if changes:
                 raise ValueError(
-                    f"{work.parent} holds an evaluation of {path.parent.name} with other settings ({changes}). Choose "
-                    "another output_dir, or give the same settings."
+                    f"{work.parent} has an evaluation of {path.parent.name} with other settings ({changes}). "
+                    "Choose another output_dir, or use the same settings."
                 )
 
 

@@ -31,7 +31,7 @@ class Compared:
         self.folder = folder
         path = folder / "results.json"
         if not path.is_file():
-            raise ValueError(f"compare_to={str(folder)!r} is no folder of an evaluation: it has no results.json.")
+            raise ValueError(f"compare_to={str(folder)!r} is not the folder of an evaluation: it has no results.json.")
         results = read_object(path, "Evaluate that model again.")
         try:
             self.model = str(results["model"])
@@ -39,7 +39,7 @@ class Compared:
                 task: _cell(row["accuracy"], row["standard_error"]) for task, row in results["tasks"].items()
             }
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"compare_to={str(folder)!r}: {path} holds no results of an evaluation.") from error
+            raise ValueError(f"compare_to={str(folder)!r}: {path} has no results of an evaluation.") from error
 
     def compare(self, task: str, output_dir: Path) -> Comparison:
         """

@@ -142,7 +142,7 @@ class Sandbox:
         try:
             return self._process.ask(message, seconds)
         except NoAnswer as error:
-            raise SandboxError(f"the sandbox gave no answer: {error}") from error
+            raise SandboxError(f"the sandbox did not respond: {error}") from error
 
 
 def _environment() -> dict[str, str]:
@@ -170,7 +170,10 @@ def usable_isolation() -> Isolation:
         except SandboxError as error:
             reasons.append(f"{isolation}: {error}")
     raise SandboxError(
-        "Programs of a model are run in a sandbox only, and none can be set up here (" + "; ".join(reasons) + "). "
-        "Namespaces need a kernel that lets users create them (in containers: a seccomp profile that allows unshare "
-        "and mount); filters need Landlock and a Python that other users can read."
+        "A model's programs only run in a sandbox, and none can be set up here ("
+        + "; ".join(reasons)
+        + (
+            "). Namespaces need a kernel that allows users to create them (in containers: a seccomp profile that "
+            "allows unshare and mount); filters need Landlock and a Python that other users can read."
+        )
     )

@@ -145,7 +145,7 @@ def write(path, text):
 def system_calls():
     calls = SYSTEM_CALLS.get(platform.machine())
     if calls is None:
-        raise OSError(errno.ENOSYS, f"no numbers of system calls for {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"the numbers of the system calls on {platform.machine()} are unknown")
     return calls
 
 

@@ -46,11 +46,11 @@ def decode(tree: Any) -> Any:
             try:
                 return {decode(key): decode(item) for key, item in pairs}
             except TypeError as error:
-                raise ValueError(f"no pairs of a dictionary: {error}") from error
+                raise ValueError(f"not the pairs of a dictionary: {error}") from error
         case ["array", element]:
             return OneElement(decode(element))
         case ["ratio", [int(numerator), int(denominator)]] if denominator:
             return Fraction(numerator, denominator)
         case ["other", str(name)]:
             return Incomparable(name)
-    raise ValueError("no value of a result")
+    raise ValueError("not the value of a result")

@@ -184,7 +184,7 @@ def load_task(name: str, data_dir: str | Path | None = None, revision: str | Non
             "file, or a folder of such files."
         )
     if revision is not None:
-        raise TaskError(f"task {name!r}: a local file has no revision; {revision!r} was given.")
+        raise TaskError(f"task {name!r}: a local file has no revision, but {revision!r} was given.")
     files = _files(name, path)
     dataset = _read_files(name, files)
     title = path.resolve().name if path.is_dir() else stem(path)
@@ -230,22 +230,22 @@ def _load_hub_task(name: str, data_dir: Path | None, revision: str | None) -> Ta
     missing = [column for column in hub_task.columns if column not in there]
     if missing:
         raise TaskError(
-            f"task {name!r}: {hub_task.dataset} should have the columns {missing}; it has {there}. "
-            "Is it another revision, or not a copy of that dataset?"
+            f"task {name!r}: {hub_task.dataset} should have the columns {missing}; it has {there}. Is this another "
+            "revision, or not a copy of that dataset?"
         )
     return _task(name, lambda: hub_task.to_problems(dataset), hub_task.samples, source)
 
 
 def _local_files(data_dir: Path, name: str) -> list[Path]:
     if not data_dir.is_dir():
-        raise TaskError(f"task {name!r}: data_dir={str(data_dir)!r} is no folder.")
+        raise TaskError(f"task {name!r}: data_dir={str(data_dir)!r} is not a folder.")
     copies = [
         path for path in sorted(data_dir.iterdir()) if path.is_file() and is_row_file(path) and stem(path) == name
     ]
     if (data_dir / name).is_dir():
         copies.append(data_dir / name)
     if len(copies) > 1:
-        raise TaskError(f"task {name!r}: several local copies, {[str(path) for path in copies]}: keep one.")
+        raise TaskError(f"task {name!r}: there are several local copies, {[str(path) for path in copies]}: keep one.")
     return _files(name, copies[0]) if copies else []
 
 
@@ -297,7 +297,7 @@ def _hub_error(name: str, dataset: str, revision: str, error: Exception) -> Task
     text = f"{type(error).__name__}: {_first_line(error)}"
     gated = any(word in str(error).lower() for word in ("gated", "401", "403", "authenticat"))
     advice = (
-        f"Accept its conditions at https://huggingface.co/datasets/{dataset}, log in with `hf auth login`, or put"
+        f"Accept its conditions at https://huggingface.co/datasets/{dataset} and log in with `hf auth login`, or put"
         if gated
         else "Check the network and the name of the revision, or put"
     )
@@ -318,7 +318,7 @@ def _task(
         raise TaskError(f"task {name!r}: there are no rows.")
     ids = {problem.id for problem in problems}
     if len(ids) < len(problems):
-        raise TaskError(f"task {name!r}: {len(problems)} problems share {len(ids)} ids; each needs its own.")
+        raise TaskError(f"task {name!r}: {len(problems)} problems share {len(ids)} ids; each problem needs its own.")
     return Task(name, problems, samples, source)
 
 

@@ -39,7 +39,7 @@ class Verifier:
 
     def __init__(self, workers: int = 1, math_seconds: float = 10.0, think_end: str | None = "</think>") -> None:
         if workers < 1 or not math_seconds > 0:
-            raise ValueError(f"workers={workers} must be 1 or more, math_seconds={math_seconds} above 0.")
+            raise ValueError(f"workers={workers} must be at least 1, math_seconds={math_seconds} above 0.")
         self.math_seconds, self.think_end = math_seconds, think_end
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="verifier")
         self._own = threading.local()

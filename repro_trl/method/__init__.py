@@ -17,16 +17,12 @@ if TYPE_CHECKING:
     from .process_reward import magnitude_score, process_rewards, stability_score
     from .segments import find_segment_starts, select_boundaries
 
-_MODULES = {
-    "answer_log_probs": "objective",
-    "find_segment_starts": "segments",
-    "magnitude_score": "process_reward",
-    "normalize_rewards": "advantage",
-    "process_rewards": "process_reward",
-    "reward_to_go": "advantage",
-    "segment_credit": "advantage",
-    "select_boundaries": "segments",
-    "stability_score": "process_reward",
+# Of each module the public names that it holds.
+_NAMES = {
+    ".objective": ("answer_log_probs",),
+    ".segments": ("find_segment_starts", "select_boundaries"),
+    ".process_reward": ("magnitude_score", "process_rewards", "stability_score"),
+    ".advantage": ("normalize_rewards", "reward_to_go", "segment_credit"),
 }
 
 __all__ = [
@@ -41,4 +37,4 @@ __all__ = [
     "stability_score",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

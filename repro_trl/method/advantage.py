@@ -4,9 +4,7 @@ Masks are bool, and what stands at masked positions is never read. Outputs have 
 device of their first argument. Nothing here knows of processes: where a statistic is global, the caller gathers what
 it is made from.
 
-Sources: process supervision with group normalisation and reward-to-go, DeepSeekMath §4.1.3 (arXiv 2402.03300);
-generalised advantage estimation, Schulman et al. 2016 (arXiv 1506.02438); token returns whitened over the global
-batch, REINFORCE++ (arXiv 2501.03262).
+Source: process supervision with group normalisation and reward-to-go, DeepSeekMath §4.1.3 (arXiv 2402.03300).
 """
 
 import torch

@@ -6,7 +6,6 @@ right answer from those with a wrong one.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..thinking import split_thought
 
 # Closings that people use to make a model answer at once, after a blank line or after the end-of-thinking marker.
 CLOSINGS = (
@@ -45,7 +46,7 @@ class AnswerForm:
     template: str
 
     def __str__(self) -> str:
-        return f"{self.prefix!r} before {self.template.format(answer='…')}"
+        return f"{self.prefix!r} + {self.template.format(answer='…')}"
 
 
 @dataclass(frozen=True)
@@ -112,16 +113,14 @@ def own_texts(completions: Sequence[str], template: str, think_end: str | None) 
     if not opening:
         return found
     for completion in completions:
-        head, marker, conclusion = completion.partition(think_end) if think_end else ("", "", completion)
-        conclusion = conclusion if marker else head or conclusion
-        place = conclusion.rfind(opening)
-        if place < 0:
+        has_marker = bool(think_end) and think_end in completion
+        text, found_opening, _ = split_thought(completion, think_end)[1].rpartition(opening)
+        if not found_opening:
             continue
-        text = conclusion[:place]
-        if marker and len(text) <= _LONGEST_OWN_TEXT:
-            found[marker + text] += 1
+        if has_marker and len(text) <= _LONGEST_OWN_TEXT:
+            found[think_end + text] += 1
         else:
-            line = re.split(r"\n", text)[-1]
+            line = text.rpartition("\n")[2]
             if 0 < len(line) <= _LONGEST_OWN_TEXT:
                 found["\n\n" + line] += 1
     return found
@@ -203,43 +202,43 @@ class FormEvidence:
 
     def __init__(self, forms: Sequence[AnswerForm]) -> None:
         self.forms = list(forms)
-        self._objective: list[Tensor] = []
-        self._right: list[Tensor] = []
+        self._objective = torch.zeros(0, len(self.forms), 2)
+        self._right = torch.zeros(0, dtype=torch.bool)
 
     def add(self, objective: Tensor, right: Tensor) -> None:
         """Further completions: J (N, F, 2) as in `separations`, and the verdicts (N,) bool. NaN rows are left out."""
         known = objective.isfinite().all(dim=(1, 2))
-        self._objective.append(objective[known].cpu())
-        self._right.append(right[known].cpu())
+        self._objective = torch.cat([self._objective, objective[known].cpu()])
+        self._right = torch.cat([self._right, right[known].cpu()])
 
     @property
     def count(self) -> int:
         """Completions so far."""
-        return sum(map(len, self._right))
+        return len(self._right)
 
     def separations(self) -> list[Separation] | None:
         """How well each form separates; None while there are too few right or too few wrong completions."""
-        right = torch.cat(self._right) if self._right else torch.zeros(0, dtype=torch.bool)
-        if min(int(right.sum()), int((~right).sum())) < self.ENOUGH:
+        num_right = int(self._right.sum())
+        if min(num_right, self.count - num_right) < self.ENOUGH:
             return None
-        return separations(self.forms, torch.cat(self._objective), right)
+        return separations(self.forms, self._objective, self._right)
 
     def state(self) -> list[list[Any]]:
         """All of it but the forms, as JSON."""
-        return [[part.tolist() for part in parts] for parts in (self._objective, self._right)]
+        return [self._objective.tolist(), self._right.tolist()]
 
     def restore(self, state: list[list[Any]]) -> None:
         """Take over what `state` returned."""
         objective, right = state
-        self._objective = [torch.tensor(part).view(-1, len(self.forms), 2) for part in objective]
-        self._right = [torch.tensor(part, dtype=torch.bool) for part in right]
+        self._objective = torch.tensor(objective).view(-1, len(self.forms), 2)
+        self._right = torch.tensor(right, dtype=torch.bool)
 
 
 def describe_choice(found: Sequence[Separation], count: int) -> str:
     """The form that is best and how it compares, in one line, for logs."""
     best, second = best_separation(found)
     return (
-        f"asking for the answer with {best.form} (AUC {best.auc:.2f}, J {best.objective:.2f} on right completions; "
+        f"using the answer form {best.form} (AUC {best.auc:.2f}, J {best.objective:.2f} on correct completions; "
         f"runner-up {second.form}, {second.auc:.2f}, {second.objective:.2f}; the paper's form {found[0].auc:.2f}, "
         f"{found[0].objective:.2f}; {count} completions)"
     )

@@ -35,13 +35,13 @@ def unsupported_reason(model: nn.Module) -> str | None:
     model = unwrap(model)
     if is_peft_model(model):
         if model.active_peft_config.is_prompt_learning:
-            return f"PEFT's {model.active_peft_config.peft_type.value} puts tokens of its own before the prompt"
+            return f"PEFT's {model.active_peft_config.peft_type.value} puts its own tokens before the prompt"
         model = model.get_base_model()
     config = model.config.get_text_config()
 
     attention = config._attn_implementation
     if attention not in _MASKED_ATTENTION:
-        return f"attention implementation {attention!r} takes no mask per branch (eager and sdpa do)"
+        return f"attention implementation {attention!r} does not support a mask per branch (eager and sdpa do)"
     if config.is_encoder_decoder:
         return "it is an encoder-decoder"
     if model._is_stateful:
@@ -56,11 +56,11 @@ def unsupported_reason(model: nn.Module) -> str | None:
     if getattr(config, "num_kv_shared_layers", 0):
         return "several of its layers share one cache of keys and values"
     if config.model_type in _OWN_MASKS:
-        return f"{config.model_type} builds attention masks of its own"
+        return f"{config.model_type} builds its own attention masks"
     if config.model_type in _POSITIONS_FROM_MASK:
         return f"{config.model_type} counts positions from the attention mask"
     if getattr(config, "alibi", False) or "position_ids" not in inspect.signature(type(model).forward).parameters:
-        return "positions cannot be passed to it"
+        return "position ids cannot be passed to it"
     rope_types = _rope_types(getattr(config, "rope_parameters", None) or {})
     if rope_types & _LENGTH_DEPENDENT_ROPE:
         return f"rotary embeddings of type {', '.join(sorted(rope_types))} depend on the length of the sequence"

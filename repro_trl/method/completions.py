@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
@@ -68,16 +68,13 @@ class CompletionReader:
         find_starts: Callable[[list[int]], tuple[list[int], int]] | None = None,
     ) -> None:
         self.tokenizer, self.settings = tokenizer, settings
-        self._find_starts = find_starts or self.find_starts
+        self._find_starts = find_starts or partial(
+            find_segment_starts, tokenizer, delimiter=settings.repro_delimiter, think_end=settings.repro_think_end
+        )
         # A prompt's completions share one answer.
         self._encode = lru_cache(maxsize=4096)(self._encode_answer)
         prefix = settings.repro_answer_prefix
         self.form = AnswerForm("" if prefix == AUTO_PREFIX else prefix, settings.repro_answer_template)
-
-    def find_starts(self, completion_ids: list[int]) -> tuple[list[int], int]:
-        """Segment starts and end boundary, by the settings' delimiter and marker (METHOD §2)."""
-        settings = self.settings
-        return find_segment_starts(self.tokenizer, completion_ids, settings.repro_delimiter, settings.repro_think_end)
 
     def cut(self, completion_ids: list[int]) -> tuple[list[int], int, bool]:
         """Candidate starts, end boundary, and whether the end-of-thinking marker was written."""
@@ -103,7 +100,7 @@ class CompletionReader:
         return tokens, closing_tokens if finished else tokens
 
     def encode_forms(self, row: ScoringRow, answer: str, forms: Sequence[AnswerForm]) -> list[AnswerTokens]:
-        """(2F,) for `ask_forms`: the answer of a row in each form, at its last boundary and at its last start."""
+        """(2F,) the answer of a row in each form, as appended at its last boundary and at its last start."""
         return [tokens for form in forms for tokens in reversed(self.encode(answer, row.finished, form))]
 
     def _encode_answer(self, answer: str, form: AnswerForm) -> tuple[AnswerTokens, AnswerTokens]:
@@ -121,7 +118,8 @@ def encode_answer(tokenizer: PreTrainedTokenizerBase, answer_text: str, prefix: 
     answer_ids = tokenizer.encode(answer_text, add_special_tokens=False)
     if len(answer_ids) > MAX_ANSWER_TOKENS:
         logger.warning_once(
-            f"An answer of {len(answer_ids)} tokens is scored by its first {MAX_ANSWER_TOKENS}: {answer_text[:60]!r}…"
+            f"Only the first {MAX_ANSWER_TOKENS} of the {len(answer_ids)} tokens of an answer are scored: "
+            f"{answer_text[:60]!r}…"
         )
         answer_ids = answer_ids[:MAX_ANSWER_TOKENS]
     return AnswerTokens(prefix_ids + answer_ids, [False] * len(prefix_ids) + [True] * len(answer_ids))

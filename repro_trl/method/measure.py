@@ -2,21 +2,23 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from ..config import ReproConfigMixin
+from .answer_forms import AnswerForm
 from .branch_attention import evaluation_mode, masked_attention, unsupported_reason, unwrap
-from .completions import AnswerTokens, CompletionReader, ScoringRow
+from .completions import CompletionReader, ScoringRow
 from .objective import answer_log_probs, replay
 from .padding import pad_rows
 from .segments import select_boundaries
-from .shared_prefix import PrefixPass, branch_pass, prefix_pass
+from .shared_prefix import branch_pass, prefix_pass
 
 # Largest result of `method_difference` that counts as rounding, for models computed in 32 and in 16 bits.
 TOLERANCE_32_BIT, TOLERANCE_16_BIT = 1e-3, 5e-2
@@ -30,8 +32,8 @@ class Objectives:
     Attributes:
         boundaries: (B, M) int64, completion tokens before each boundary; padding repeats the last one.
         boundary_mask: (B, M) bool.
-        objective: (B, M) float32, J in nats per answer token.
-        entropies: (B, M) float32, nats: H_s where a boundary is a segment start s, else 0.
+        objective: (B, M) float32, J in nats per answer token; 0 in padding.
+        entropies: (B, M) float32, nats: H_s where a boundary is a segment start s (METHOD §2.3), else 0.
     """
 
     boundaries: Tensor
@@ -87,7 +89,7 @@ def shared_error(difference: float, half_precision: bool) -> str | None:
     """What a `method_difference` says against "shared"; None where it is rounding."""
     if difference <= (TOLERANCE_16_BIT if half_precision else TOLERANCE_32_BIT):
         return None
-    return f"on this model 'shared' differs from it by {difference:.2g} nats per token"
+    return f"on this model its results differ from those of 'shared' by {difference:.2g} nats per token"
 
 
 def is_half(model: nn.Module) -> bool:
@@ -118,20 +120,23 @@ def method_difference(
     return difference[shared.boundary_mask].nan_to_num(nan=0.0).max().item()
 
 
-def boundary_count(most_starts: int, top_k: int | None) -> int:
-    """M: boundaries of a completion with `most_starts` candidate starts, of which `top_k` (None: all) are kept."""
+def boundary_count(rows: Sequence[ScoringRow], top_k: int | None) -> int:
+    """M: the most boundaries that any of the rows has, where `top_k` (None: all) of its starts are kept."""
+    most_starts = max((len(row.starts) for row in rows), default=0)
     return (most_starts if top_k is None else min(top_k, most_starts)) + 2
 
 
 @contextmanager
 def scoring_mode(model: nn.Module, method: str) -> Iterator[None]:
     """The model as scoring needs it: no dropout, and for "shared" an attention that takes masks."""
-    with evaluation_mode(model):
-        if method == "replay":
-            yield
-            return
-        with masked_attention(model):
-            yield
+    with evaluation_mode(model), masked_attention(model) if method == "shared" else nullcontext():
+        yield
+
+
+def micro_batches(rows: list[ScoringRow], batch_size: int, count: int | None = None) -> Iterator[list[ScoringRow]]:
+    """The rows in parts of `batch_size`; as many parts as asked for, where processes must run equally many."""
+    count = math.ceil(len(rows) / batch_size) if count is None else count
+    return (rows[first : first + batch_size] for first in range(0, count * batch_size, batch_size))
 
 
 def score_batch(
@@ -156,13 +161,9 @@ def score_batch(
         num_micro_batches: how many to run, whatever the rows; the default is what they need. Processes that share a
             model must run equally many.
     """
-    completion_ids = batch["completion_ids"]
+    completion_ids, top_k = batch["completion_ids"], reader.settings.repro_top_k
     found = Objectives.empty((len(completion_ids), num_boundaries), completion_ids.device)
-    if num_micro_batches is None:
-        num_micro_batches = math.ceil(len(rows) / batch_size)
-    for first in range(0, num_micro_batches * batch_size, batch_size):
-        part = rows[first : first + batch_size]
-        top_k = reader.settings.repro_top_k
+    for part in micro_batches(rows, batch_size, num_micro_batches):
         results = score_rows(model, batch, part or [reader.idle_row()], top_k, num_boundaries, temperature, method)
         found.put(part, results, list(range(len(part))))
     return found
@@ -195,100 +196,85 @@ def score_rows(
     Returns:
         Of the R rows.
     """
-    device = batch["completion_ids"].device
-    index = torch.tensor([row.index for row in rows], device=device)
+    rollouts = _rollouts_of(batch, rows)
+    starts, start_mask = pad_rows([row.starts for row in rows], rollouts[0].device)
+    prefix = prefix_pass(model, *rollouts, starts, start_mask, temperature, keep_cache=method == "shared")
+    read = partial(branch_pass, model, prefix) if method == "shared" else partial(replay, model, *rollouts)
+    return read_objectives(partial(read, temperature=temperature), rows, prefix.entropies, top_k, num_boundaries)
+
+
+def _rollouts_of(batch: dict[str, Tensor], rows: list[ScoringRow]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of R rows the prompts and their mask (R, P), the completions and theirs, up to the last end boundary."""
+    index = torch.tensor([row.index for row in rows], device=batch["completion_ids"].device)
     length = max(row.end for row in rows)
-    prompt_ids, prompt_mask = batch["prompt_ids"][index], batch["prompt_mask"][index].bool()
-    completion_ids = batch["completion_ids"][index, :length]
-    completion_mask = batch["completion_mask"][index, :length].bool()
-
-    starts, start_mask = pad_rows([row.starts for row in rows], device)
-    prefix = prefix_pass(
-        model,
-        prompt_ids,
-        prompt_mask,
-        completion_ids,
-        completion_mask,
-        starts,
-        start_mask,
-        temperature=temperature,
-        keep_cache=method == "shared",
+    return (
+        batch["prompt_ids"][index],
+        batch["prompt_mask"][index].bool(),
+        batch["completion_ids"][index, :length],
+        batch["completion_mask"][index, :length].bool(),
     )
-    if method == "shared":
-        return score_branches(model, prefix, rows, top_k, num_boundaries, temperature)
-    boundaries, boundary_mask, entropies = choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
-    answers = pad_answers(rows, boundary_mask)
-    prompts_and_completions = (prompt_ids, prompt_mask, completion_ids, completion_mask)
-    objective = replay(model, *prompts_and_completions, boundaries, boundary_mask, *answers, temperature)
-    return Objectives(boundaries, boundary_mask, objective, entropies)
 
 
-def score_branches(
-    model: nn.Module,
-    prefix: PrefixPass,
-    rows: list[ScoringRow],
-    top_k: int | None,
-    num_boundaries: int,
-    temperature: float = 1.0,
+def read_objectives(
+    read: Callable[..., Tensor], rows: list[ScoringRow], entropies: Tensor, top_k: int | None, num_boundaries: int
 ) -> Objectives:
     """
-    The second half of `score_rows` by the shared method: one model call, given the pass over prompts and completions.
+    The objectives of R rows at boundaries that are chosen by entropy.
 
     Args:
-        prefix: of the R completions, with its cache and the entropies at their `starts`.
-        model, rows, top_k, num_boundaries, temperature: as in `score_rows`.
+        read: J (R, M) from boundaries, their mask, and the ids, mask and scored mask of the answers, by some method.
+        rows: the completions.
+        entropies: (R, N) nats, H_s at the rows' starts.
+        top_k, num_boundaries: as in `score_rows`.
     """
-    boundaries, boundary_mask, entropies = choose_boundaries(rows, prefix.entropies, top_k, num_boundaries)
-    answers = pad_answers(rows, boundary_mask)
-    objective = branch_pass(model, prefix, boundaries, boundary_mask, *answers, temperature)
-    return Objectives(boundaries, boundary_mask, objective, entropies)
+    boundaries, boundary_mask, kept = choose_boundaries(rows, entropies, top_k, num_boundaries)
+    objective = read(boundaries, boundary_mask, *pad_answers(rows, boundary_mask))
+    return Objectives(boundaries, boundary_mask, objective, kept)
 
 
 def ask_forms(
     model: nn.Module,
     batch: dict[str, Tensor],
     rows: list[ScoringRow],
-    answers: list[list[AnswerTokens]],
+    reader: CompletionReader,
+    answers: Sequence[str | None],
+    forms: Sequence[AnswerForm],
     temperature: float = 1.0,
     method: str = "shared",
+    batch_size: int = 8,
+    num_micro_batches: int | None = None,
 ) -> Tensor:
     """
-    J of R completions for several forms of their answers at two boundaries: the last one, and the last segment start.
+    J of a batch's completions with several forms of their answers, at the last boundary and at the last segment start.
 
     Args:
-        model, batch, rows, temperature, method: as in `score_rows`.
-        answers: (R, 2F), for each form the answer at the last boundary and that at the last start.
+        model, batch, rows, reader, temperature, method, batch_size, num_micro_batches: as in `score_batch`.
+        answers: (B,) bare ground truths.
+        forms: F of them.
 
     Returns:
-        (R, F, 2) float32.
+        (B, F, 2) float32, NaN for completions that are not among the rows.
     """
     device = batch["completion_ids"].device
-    index = torch.tensor([row.index for row in rows], device=device)
-    length = max(row.end for row in rows)
-    rollout = (
-        batch["prompt_ids"][index],
-        batch["prompt_mask"][index].bool(),
-        batch["completion_ids"][index, :length],
-        batch["completion_mask"][index, :length].bool(),
-    )
-    asked = len(answers[0])
-    places = [[row.end, max(row.starts, default=0)] * (asked // 2) for row in rows]
-    boundaries, _ = pad_rows(places, device)
-    ids, mask = pad_rows([answer.ids for form in answers for answer in form], device)
-    scored, _ = pad_rows([list(map(int, answer.scored)) for form in answers for answer in form], device)
-    ids, mask, scored = (tensor.view(len(rows), asked, -1) for tensor in (ids, mask, scored.bool()))
-    objective = answer_log_probs(
-        model,
-        *rollout,
-        boundaries,
-        torch.ones_like(boundaries, dtype=torch.bool),
-        ids,
-        mask,
-        scored,
-        temperature,
-        method,
-    )
-    return objective.view(len(rows), -1, 2)
+    found = torch.full((len(answers), len(forms), 2), math.nan, device=device)
+    for part in micro_batches(rows, batch_size, num_micro_batches):
+        asked = part or [reader.idle_row()]
+        texts = [text for row in part for text in reader.encode_forms(row, answers[row.index], forms)]
+        texts = texts or [asked[0].answer] * (2 * len(forms))
+        ids, mask = pad_rows([text.ids for text in texts], device)
+        scored, _ = pad_rows([list(map(int, text.scored)) for text in texts], device)
+        boundaries, _ = pad_rows([[row.end, max(row.starts, default=0)] * len(forms) for row in asked], device)
+        objective = answer_log_probs(
+            model,
+            *_rollouts_of(batch, asked),
+            boundaries,
+            torch.ones_like(boundaries, dtype=torch.bool),
+            *(tensor.view(*boundaries.shape, -1) for tensor in (ids, mask, scored.bool())),
+            temperature,
+            method,
+        )
+        found[[row.index for row in part]] = objective[: len(part)].view(len(part), -1, 2)
+    return found
 
 
 def choose_boundaries(

@@ -12,17 +12,12 @@ from .process_reward import combine_scores, magnitude_score, score_gains, stabil
 
 
 @dataclass
-class ScoredRollouts:
+class ScoredRollouts(Objectives):
     """
-    What RePro measured on B completions, batch first. M boundaries make M - 1 segments; rows with fewer are padded on
-    the right, rows that were not scored are all padding.
+    What RePro measured on B completions, batch first: `Objectives`, and what follows from them. M boundaries make
+    M - 1 segments.
 
     Attributes:
-        boundaries: (B, M) int, completion tokens before each boundary (METHOD §2); padding repeats the last one.
-        boundary_mask: (B, M) bool.
-        entropies: (B, M) nats, H of the distribution that wrote the token after each boundary (METHOD §2.3); 0 at the
-            first and the last boundary of a row and in padding.
-        objective: (B, M) J at each boundary, nats per answer token (METHOD §3); 0 in padding.
         magnitude: (B, M) S_magn, in (0, 1] (METHOD §4); 0 in padding.
         stability: (B, M) S_stab, in [0, 1]; 0 at the first boundary and in padding.
         scores: (B, M) S; 0 in padding.
@@ -31,10 +26,6 @@ class ScoredRollouts:
         advantages: (B, T) token advantage before the weight alpha (METHOD §5.2).
     """
 
-    boundaries: Tensor
-    boundary_mask: Tensor
-    entropies: Tensor
-    objective: Tensor
     magnitude: Tensor
     stability: Tensor
     scores: Tensor
@@ -51,15 +42,6 @@ class ScoredRollouts:
     def scored(self) -> Tensor:
         """(B,) bool: completions with at least one segment."""
         return self.segment_mask.any(dim=1)
-
-
-def score_objectives(objectives: Objectives, settings: ReproConfigMixin) -> tuple[Tensor, Tensor, Tensor]:
-    """S_magn, S_stab and S of METHOD §4, each (B, M), at the boundaries of `Objectives.finite`."""
-    objective, mask = objectives.objective, objectives.boundary_mask
-    magnitude = magnitude_score(objective, mask)
-    stability = stability_score(objective, mask, settings.repro_ema_weight)
-    scores = combine_scores(magnitude, stability, settings.repro_stability_weight, settings.repro_baseline_score)
-    return magnitude, stability, scores
 
 
 def spread_rewards(
@@ -93,26 +75,22 @@ def reward_completions(
         token_advantages: takes r̂, its mask, the segments' ends (B, M - 1) and T, returns Ã (B, T); default
             `spread_rewards`.
     """
-    mask = objectives.boundary_mask
-    magnitude, stability, scores = score_objectives(objectives, settings)
-    if segment_rewards is None:
-        rewards = score_gains(scores, mask)
-    else:
-        rewards = segment_rewards(objectives.objective, scores, mask)
+    objective, mask = objectives.objective, objectives.boundary_mask
+    segment_mask, ends = mask[:, 1:], objectives.boundaries[:, 1:]
+    magnitude = magnitude_score(objective, mask)
+    stability = stability_score(objective, mask, settings.repro_ema_weight)
+    scores = combine_scores(magnitude, stability, settings.repro_stability_weight, settings.repro_baseline_score)
+    rewards = score_gains(scores, mask) if segment_rewards is None else segment_rewards(objective, scores, mask)
     if normalize is None:
-        normalized = normalize_rewards(rewards, mask[:, 1:], groups, settings.repro_scale, settings.repro_center)
+        normalized = normalize_rewards(rewards, segment_mask, groups, settings.repro_scale, settings.repro_center)
     else:
-        normalized = normalize(rewards, mask[:, 1:], groups)
-    ends = objectives.boundaries[:, 1:]
+        normalized = normalize(rewards, segment_mask, groups)
     if token_advantages is None:
-        advantages = spread_rewards(normalized, mask[:, 1:], ends, length, settings)
+        advantages = spread_rewards(normalized, segment_mask, ends, length, settings)
     else:
-        advantages = token_advantages(normalized, mask[:, 1:], ends, length)
+        advantages = token_advantages(normalized, segment_mask, ends, length)
     return ScoredRollouts(
-        boundaries=objectives.boundaries,
-        boundary_mask=mask,
-        entropies=objectives.entropies,
-        objective=objectives.objective,
+        **vars(objectives),
         magnitude=magnitude,
         stability=stability,
         scores=scores,

@@ -42,7 +42,7 @@ def find_segment_starts(
     if not delimiter:
         raise ValueError("delimiter='' matches everywhere. Give the text that separates segments, such as '\\n\\n'.")
     if think_end == "":
-        raise ValueError("think_end='' matches everywhere. Give the marker's text, or None where there is no marker.")
+        raise ValueError("think_end='' matches everywhere. Give the marker's text, or None if there is no marker.")
     length = len(completion_ids)
     text, ends = read_tokens(tokenizer, completion_ids)
 

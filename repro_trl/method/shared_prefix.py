@@ -104,8 +104,9 @@ def prefix_pass(
     )
     if cache is not None and cache.get_seq_length() != length:
         raise ValueError(
-            f"The model cached {cache.get_seq_length()} of {length} tokens. In training mode gradient checkpointing "
-            'switches the cache off: disable it while scoring. For a model without a cache use method="replay".'
+            f"The model cached {cache.get_seq_length()} of {length} tokens. In training mode, gradient "
+            "checkpointing switches the cache off: disable it while scoring. For a model without a cache, use "
+            'method="replay".'
         )
     return PrefixPass(entropies, cache, input_ids, prompt_starts, completion_starts, width)
 

@@ -12,10 +12,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 logger = logging.getLogger(__name__)
 
-#
 # UTF-8 is self-synchronising: a search for the bytes of a text finds exactly its occurrences as characters. So all
 # positions are byte offsets, and a character that is split over tokens needs no special care.
 
@@ -206,7 +206,7 @@ def _reader_of(tokenizer: PreTrainedTokenizerBase) -> _Reader:
         reader = _build_decoding_reader(tokenizer)
         if cached_size is None:
             logger.warning(
-                "Segment boundaries of %s are searched by decoding piece by piece, which is exact but slow: %s.",
+                "Segment boundaries of %s are found by decoding piece by piece, which is exact but slow: %s.",
                 type(tokenizer).__name__,
                 problem,
             )
@@ -228,7 +228,7 @@ def _build_table_reader(tokenizer: PreTrainedTokenizerBase) -> tuple[_TableReade
         # Stripping at most one character concerns the first token alone.
         strips_more = types[-2:] == ["Fuse", "Strip"] and (stages[-1]["start"] > 1 or stages[-1]["stop"] > 0)
         if strips_more or not _UNDERSTOOD_STAGES.fullmatch("".join(f"{name} " for name in types)):
-            return None, f"its decoder, {' + '.join(types)}, is not one that turns tokens into text one by one"
+            return None, f"its decoder, {' + '.join(types)}, does not decode token by token"
         byte_values = _byte_fallback_values(backend, ids) if "ByteFallback" in types else {}
         probed = _probed_texts(backend, ids, byte_values)
         if probed is None:
@@ -242,7 +242,7 @@ def _build_table_reader(tokenizer: PreTrainedTokenizerBase) -> tuple[_TableReade
     for sample in _sample_sequences([pool for pool in pools if pool]):
         text, _ = reader.read(tokenizer, np.asarray(sample))
         if text.decode(errors="replace") != _decode(tokenizer, sample):
-            return None, f"a table of its tokens' texts does not reproduce its decoding of the ids {sample}"
+            return None, f"a table of token texts does not reproduce how it decodes the ids {sample}"
     return reader, ""
 
 
@@ -255,10 +255,7 @@ def _decoder_stages(decoder: dict | None) -> list[dict]:
 
 
 def _byte_level_texts(backend: Tokenizer, ids: list[int]) -> dict[int, bytes]:
-    # GPT-2's alphabet: printable bytes stand for themselves, the others, in order, for the characters from 256 on.
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    alphabet = {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    alphabet = {character: byte for byte, character in bytes_to_unicode().items()}
 
     def text(token: str) -> bytes:
         # Added tokens are written as they are; the decoder takes those that fit the alphabet for encoded bytes, too.

@@ -10,17 +10,14 @@ if TYPE_CHECKING:
     from .page import render_page
     from .runs import Run, read_run
 
-# Module of each public name.
-_MODULES = {
-    "Arm": "arms",
-    "Comparison": "comparison",
-    "Run": "runs",
-    "compare": "comparison",
-    "group_runs": "arms",
-    "read_run": "runs",
-    "render_page": "page",
+# Of each module the public names that it holds.
+_NAMES = {
+    ".arms": ("Arm", "group_runs"),
+    ".comparison": ("Comparison", "compare"),
+    ".runs": ("Run", "read_run"),
+    ".page": ("render_page",),
 }
 
 __all__ = ["Arm", "Comparison", "Run", "compare", "group_runs", "read_run", "render_page"]
 
-__getattr__, __dir__ = lazy_names(__name__, _MODULES)
+__getattr__, __dir__ = lazy_names(__name__, _NAMES)

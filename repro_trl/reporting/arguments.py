@@ -9,19 +9,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "runs",
         nargs="*",
         metavar="RUN",
-        help="Output folder of a training run; runs whose settings differ in the seed alone form an arm.",
+        help="Output folder of a training run. Runs that differ only in the seed form an arm.",
     )
     parser.add_argument(
         "--arm",
         action="append",
         default=[],
         metavar="NAME=RUN[,RUN…]",
-        help="An arm put together by hand; may be repeated, and goes before the others.",
+        help="Put an arm together yourself; may be repeated. These arms come first.",
     )
     parser.add_argument(
         "--accuracy",
         metavar="REWARD",
-        help="Reward function that stands for accuracy. Default: the only one, or the only one named so.",
+        help="Reward function to use as accuracy. Default: the only one, or the only one whose name says so.",
     )
     parser.add_argument(
         "--backtracks",
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='JSON file with the phrases of each kind of backtrack, such as {"wait": ["wait", "hold on"]}.',
     )
-    parser.add_argument("--png", type=Path, metavar="FILE", help="Also write the curves as a picture.")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="Also write curves and tables as one page.")
+    parser.add_argument("--png", type=Path, metavar="FILE", help="Write the curves as a picture, too.")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="Write curves and tables as one HTML page, too.")
 
 
 def run(arguments: argparse.Namespace) -> int:

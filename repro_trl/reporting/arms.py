@@ -54,7 +54,9 @@ def group_runs(runs: Sequence[Run]) -> list[Arm]:
         seeds = [run.seed for run in group]
         if len(set(seeds)) < len(seeds):
             for run in group:
-                run.notes.append("has the settings and the seed of another run: an arm of its own (see --arm)")
+                run.notes.append(
+                    "has the same settings and seed as another run, so it is an arm of its own (see --arm)"
+                )
             arms += [[run] for run in group]
         else:
             arms.append(group)
@@ -63,7 +65,7 @@ def group_runs(runs: Sequence[Run]) -> list[Arm]:
         unshared = sorted(one.keys() ^ other.keys())
         if unshared and all(one[name] == other[name] for name in one.keys() & other.keys()):
             later.notes.append(
-                f"differs from {earlier.name} only in settings that one of both lacks, as after an update: "
+                f"differs from {earlier.name} only in settings that one of the two lacks, as after an update: "
                 f"{', '.join(unshared)} (--arm puts runs together)"
             )
     return [Arm(name, group) for name, group in zip(_names(arms), arms, strict=True)]

@@ -18,8 +18,8 @@ from .metrics import HELD_OUT, TRAINING, Metric
 from .style import arm_style
 
 PANELS_NOTE = (
-    "Lines: training, thin ones single runs. Markers: held out. Bands and bars: 95% interval over three seeds or "
-    "more, cut at the panel's edge."
+    "Lines: training; thin lines are single runs. Markers: held out. Bands and bars: 95% interval over three "
+    "seeds or more, cut off at the edge of the panel."
 )
 
 _COLUMNS = 3
@@ -61,7 +61,7 @@ def panel_svgs(comparison: Comparison) -> list[tuple[Metric, str]]:
     for number, metric in enumerate(_shown_metrics(comparison)):
         figure = Figure(figsize=_PANEL_SIZE, layout="constrained")
         titles = _draw_panel(figure.subplots(), comparison, metric, with_titles=True)
-        label = f"{metric.label} over steps; the figures are in the tables below"
+        label = f"{metric.label} over steps; the numbers are in the tables below"
         panels.append((metric, _inline_svg(figure, f"panel-{number}", label, titles)))
     return panels
 

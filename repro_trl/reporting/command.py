@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
             file.write_text(page, encoding="utf-8")
         print(f"Page: {arguments.html}")
     for error in unreadable:
-        print(f"repro-trl report: left out: {error}", file=sys.stderr)
+        print(f"repro-trl report: skipped: {error}", file=sys.stderr)
     return FAILED if unreadable else DONE
 
 
@@ -67,6 +67,6 @@ def _arms_by_hand(entries: list[str]) -> list[tuple[str, list[str]]]:
         if not name or not all(paths.split(",")):
             raise ValueError(f"--arm {entry!r}: give NAME=RUN or NAME=RUN,RUN…")
         if name in arms:
-            raise ValueError(f"--arm {entry!r}: there is an arm of this name already. Put their runs in one --arm.")
+            raise ValueError(f"--arm {entry!r}: there already is an arm of this name. Put their runs in one --arm.")
         arms[name] = paths.split(",")
     return list(arms.items())

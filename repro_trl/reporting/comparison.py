@@ -105,7 +105,7 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
     for phase, metric in {(row.phase, row.metric): None for row in rows if len(row.sources) > 1}:
         for run in runs:
             if (found := course(run, metric, phase)) is not None and found.source == COMPLETIONS:
-                note = f"{metric.label} ({phase}) is read off logged completions, that of other runs off logs"
+                note = f"{metric.label} ({phase}) comes from logged completions, that of other runs from the logs"
                 notes.setdefault(note, []).append(run.name)
     return Comparison(
         arms=list(arms),
@@ -158,9 +158,15 @@ def _gaps(run: Run, quantities: Sequence[Metric], shown_phases: Sequence[str]) -
                 continue
             first, last = found.points[0][0], found.points[-1][0]
             if last < found.last_step:
-                yield f"{name} is no number after step {last}, so its end is there, and not at step {found.last_step}"
+                yield (
+                    f"{name} is not a number after step {last}, so its end is taken there and not at step "
+                    f"{found.last_step}"
+                )
             if first > found.first_step:
-                yield f"{name} is no number before step {first}, so its start is there, and not at {found.first_step}"
+                yield (
+                    f"{name} is not a number before step {first}, so its start is taken there and not at step "
+                    f"{found.first_step}"
+                )
 
 
 def show_estimate(value: Estimate | None, decimals: int, signed: bool = False) -> str:

@@ -47,7 +47,7 @@ def completions_schema(file: Path) -> pa.Schema:
     is_messages = pa.types.is_list(kind) and (pa.types.is_struct(kind.value_type) or pa.types.is_null(kind.value_type))
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind)
     if num_rows and not is_text and not is_messages:
-        raise ValueError(f"{file}: its column 'completion' holds neither texts nor messages but {kind}.")
+        raise ValueError(f"{file}: its column 'completion' has neither texts nor messages but {kind}.")
     return schema
 
 

@@ -16,13 +16,14 @@ EMPTY_SHARE = 0.1
 
 RULES = {
     "reward hacking": (
-        f"The logged training steps are cut into {BLOCKS} blocks of equal length (at least {MIN_POINTS} steps). From "
-        "the block with the highest accuracy to the last one, accuracy fell and process reward rose, both by more "
-        f"than {HACKING_ERRORS:g} standard errors of a difference of two blocks."
+        f"The logged training steps are divided into {BLOCKS} blocks of equal length (at least {MIN_POINTS} "
+        "steps). From the block with the highest accuracy to the last block, accuracy fell and the process reward "
+        f"rose, both by more than {HACKING_ERRORS:g} standard errors of the difference of two blocks."
     ),
     "vanishing thoughts": (
-        f"In the last {BLOCKS}th of the logged training steps thoughts have less than {SHRUNK_TO:.0%} of the tokens "
-        f"they had in the first, or more than {EMPTY_SHARE:.0%} of them are empty where fewer were in the first."
+        f"In the last {BLOCKS}th of the logged training steps, thoughts have less than {SHRUNK_TO:.0%} of the "
+        f"tokens that they had in the first, or more than {EMPTY_SHARE:.0%} of them are empty and fewer were in "
+        "the first."
     ),
 }
 """What each flag means, for the reader of a report."""
@@ -57,7 +58,7 @@ def _reward_hacking(accuracy: dict[int, float], process_reward: dict[int, float]
         return None  # plain training: there is nothing to hack
     steps = sorted(accuracy.keys() & process_reward.keys())
     if len(steps) < MIN_POINTS:
-        return Flag(rule, False, f"not judged: {len(steps)} training steps have accuracy and process reward")
+        return Flag(rule, False, f"not judged: only {len(steps)} training steps have both accuracy and process reward")
     blocks = [_blocks([values[step] for step in steps]) for values in (accuracy, process_reward)]
     (accuracies, accuracy_error), (rewards, reward_error) = ((_means(b), _error_of_difference(b)) for b in blocks)
     best = accuracies.index(max(accuracies))
@@ -68,7 +69,7 @@ def _reward_hacking(accuracy: dict[int, float], process_reward: dict[int, float]
     return Flag(
         rule,
         True,
-        f"since its best, in steps {first_step} to {last_step}, accuracy fell from {accuracies[best]:.3f} to "
+        f"since its peak in steps {first_step} to {last_step}, accuracy fell from {accuracies[best]:.3f} to "
         f"{accuracies[-1]:.3f}, while the process reward rose from {rewards[best]:.4f} to {rewards[-1]:.4f}",
     )
 
@@ -76,7 +77,7 @@ def _reward_hacking(accuracy: dict[int, float], process_reward: dict[int, float]
 def _vanishing_thoughts(thinking_tokens: dict[int, float], empty: dict[int, float]) -> Flag | None:
     rule = "vanishing thoughts"
     if not thinking_tokens and not empty:
-        return Flag(rule, False, "not judged: neither the length of thoughts nor completions were logged")
+        return Flag(rule, False, "not judged: neither thought lengths nor completions were logged")
     found = []
     for values, is_met, text in (
         (thinking_tokens, lambda first, last: last < SHRUNK_TO * first, "thinking tokens went from {:.1f} to {:.1f}"),

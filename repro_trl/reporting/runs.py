@@ -115,23 +115,25 @@ def read_run(
         run.notes.append(f"no {ARGUMENTS_FILE}: its settings and seed are unknown")
     if state is None:
         run.notes.append(
-            f"no {STATE_FILE}: what logs alone tell is missing, and held-out completions are not told from training "
-            "ones (trainer.save_state() after training writes it)"
+            f"no {STATE_FILE}: what is only in the logs is missing, and held-out completions cannot be told from "
+            "training ones (trainer.save_state() after training writes it)"
         )
     else:
         run.log = _sound_entries(run, state["log_history"])
         if not any("repro/" in key for entry in run.log for key in entry):
             run.notes.append(
-                "no metrics of RePro are in the logs (repro_alpha=0, or another trainer): no J gain, no process reward"
+                "no RePro metrics in the logs (repro_alpha=0, or another trainer): no J gain, no process reward"
             )
     if not files:
         run.notes.append(
-            "no completions were logged (log_completions=True does it): no thoughts by verdict, no backtracks by kind"
+            "no completions were logged (set log_completions=True): no thoughts by verdict, no backtracks by kind"
         )
     last_step = max((entry["step"] for entry in run.log), default=math.inf)
     beyond = [step for step in files if step > last_step]
     if beyond:
-        run.notes.append(f"completions of {len(beyond)} step(s) after the logs end, at step {last_step}, are left out")
+        run.notes.append(
+            f"completions of {len(beyond)} step(s) after the end of the logs, at step {last_step}, are skipped"
+        )
         files = {step: file for step, file in files.items() if step <= last_step}
     columns = completions_schema(next(iter(files.values()))).names if files else []
     run.accuracy_reward = _choose_accuracy_reward(run, columns, accuracy_reward)
@@ -160,13 +162,13 @@ def _read_state(run: Run, checkpoints: list[Path]) -> dict[str, Any] | None:
             state = json.loads(file.read_text(encoding="utf-8"))
             states[name] = {"global_step": int(state["global_step"]), "log_history": list(state["log_history"])}
         except (ValueError, KeyError, TypeError, RecursionError, OSError) as error:
-            broken.append(f"{name} cannot be read as the state of a trainer ({type(error).__name__})")
+            broken.append(f"{name} cannot be read as a trainer state ({type(error).__name__})")
             continue
         if place != run.path:
             break
     name = max(states, key=lambda name: states[name]["global_step"], default=None)
     if broken:
-        used = "no log is left" if name is None else f"the log is that of {name}"
+        used = "no log is left" if name is None else f"using the log of {name}"
         run.notes.append(f"{'; '.join(broken)}: {used}")
     return None if name is None else states[name]
 
@@ -182,7 +184,7 @@ def _sound_entries(run: Run, log: list[Any]) -> list[dict[str, Any]]:
         strange |= {f"values of {key!r}" for key, value in values.items() if not isinstance(value, int | float)}
         entries.append({key: value for key, value in values.items() if isinstance(value, int | float)})
     if strange:
-        run.notes.append(f"the logs hold what is no number, and it is left out: {', '.join(sorted(strange))}")
+        run.notes.append(f"the logs have values that are not numbers; they are skipped: {', '.join(sorted(strange))}")
     return entries
 
 
@@ -202,7 +204,7 @@ def _sound_files(run: Run) -> dict[int, Path]:
 def _note_broken_files(run: Run, broken: list[ValueError]) -> None:
     if broken:
         more = f" and so are {len(broken) - 1} more" if len(broken) > 1 else ""
-        run.notes.append(f"logged completions are left out: {broken[0]}{more}".removesuffix("."))
+        run.notes.append(f"logged completions are skipped: {broken[0]}{more}".removesuffix("."))
 
 
 def _choose_accuracy_reward(run: Run, columns: list[str], wanted: str | None) -> str | None:
@@ -221,7 +223,7 @@ def _choose_accuracy_reward(run: Run, columns: list[str], wanted: str | None) ->
     if len(candidates) == 1:
         return next(iter(candidates))
     run.notes.append(
-        f"accuracy is unknown: name the reward function that stands for it with --accuracy, one of {sorted(logged)}"
+        f"accuracy is unknown: use --accuracy to name the reward function for it, one of {sorted(logged)}"
         if logged
         else "accuracy is unknown: no reward function was logged"
     )
@@ -230,7 +232,7 @@ def _choose_accuracy_reward(run: Run, columns: list[str], wanted: str | None) ->
 
 def _load_tokenizer(run: Run, home: Path) -> PreTrainedTokenizerBase | None:
     if not any((home / name).is_file() for name in TOKENIZER_FILES):
-        run.notes.append("no tokenizer is in the folder: thoughts of completions are not counted in tokens")
+        run.notes.append("there is no tokenizer in the folder: thoughts of completions are not counted in tokens")
         return None
     try:
         return AutoTokenizer.from_pretrained(home, trust_remote_code=False)
@@ -289,8 +291,8 @@ def _read_thoughts(
     read = [*run.training.values(), *run.held_out.values()]
     if read and think_end and all(statistics.unclosed_thoughts == 1 for statistics in read):
         run.notes.append(
-            f"no completion holds {think_end!r}: each counts as a thought to its end. TRL leaves special tokens out "
-            "of the texts it logs"
+            f"no completion has {think_end!r}: each counts as one long thought. TRL removes special tokens from "
+            "the texts it logs"
         )
 
 

@@ -80,7 +80,7 @@ def _read_arguments(file: Path) -> _Opaque:
     except Exception as error:
         raise ValueError(f"{file.name} cannot be read as saved training arguments ({error})") from error
     if not isinstance(arguments, _Opaque) or not isinstance(getattr(arguments, "state", None), dict):
-        raise ValueError(f"{file.name} holds no training arguments")
+        raise ValueError(f"{file.name} has no training arguments")
     return arguments
 
 

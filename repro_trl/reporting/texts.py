@@ -16,10 +16,10 @@ def phase_note(phase: str) -> str:
 
 
 COMPLETIONS_NOTE = (
-    "* read off the logged completions, of which TRL keeps at most one generation batch a file; the rest is the mean "
-    f"over all completions, from the logs. Correct: the accuracy reward is above {CORRECT_ABOVE:g}."
+    "* from the logged completions, of which TRL keeps at most one generation batch per file; the rest is the "
+    f"mean over all completions, from the logs. Correct: the accuracy reward is above {CORRECT_ABOVE:g}."
 )
 INTERVAL_NOTE = (
-    "± is half the width of the 95% interval of the mean over runs, by Student's t; of a difference, over pairs of "
-    "runs with the same seed, or unpaired, by Welch's formula."
+    "± is half the width of the 95% confidence interval of the mean over runs, by Student's t; for a difference, "
+    "over pairs of runs with the same seed, or unpaired, by Welch's formula."
 )

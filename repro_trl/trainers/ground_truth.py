@@ -1,7 +1,6 @@
 """`GroundTruth`: where a training run reads the answers, and whether there are any."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -26,43 +25,14 @@ from ..config import ReproConfigMixin
 
 logger = logging.get_logger(__name__)
 
-_ROWS_FOR_CHOICE = 100
+ROWS_FOR_CHOICE = 100
+"""Rows, spread over a dataset, by which its columns are chosen."""
 _MAX_ROWS = 2000
 _MAX_ROWS_OF_FUNCTION = 256  # a function may need the whole row, with its images
 _STREAM_BATCHES = 4
 
-
-@dataclass
-class _Tally:
-    """What a number of rows hold. Examples are the first of their kind; of values that hold no answer, as read."""
-
-    rows: int = 0
-    answers: int = 0
-    worked: int = 0
-    answer: str | None = None
-    worked_answer: str | None = None
-    blank: str = ""
-
-    def add(self, answer: str | None, value: Any) -> None:
-        self.rows += 1
-        if answer is None:
-            self.blank = self.blank or _shortened(repr(value))
-            return
-        self.answers += 1
-        self.answer = self.answer or answer
-        if is_worked_text(answer):
-            self.worked += 1
-            self.worked_answer = self.worked_answer or answer
-
-    def __add__(self, other: "_Tally") -> "_Tally":
-        return _Tally(
-            self.rows + other.rows,
-            self.answers + other.answers,
-            self.worked + other.worked,
-            self.answer or other.answer,
-            self.worked_answer or other.worked_answer,
-            self.blank or other.blank,
-        )
+# The answer of a row, and of a row without one what it holds, shortened.
+_Seen = tuple[str | None, str]
 
 
 class GroundTruth:
@@ -101,7 +71,8 @@ class GroundTruth:
         self._is_main_process = is_main_process
         self._columns: list[str] | None = dataset.column_names
         self._is_checked = args.repro_alpha == 0
-        self._tally, self._batches = _Tally(), 0
+        self._seen: list[_Seen] = []  # in the first batches of a stream
+        self._batches = 0
         if args.remove_unused_columns and answer_fn is not None:
             self._keep_all_columns()
         if self._is_checked:
@@ -118,9 +89,9 @@ class GroundTruth:
         Raises:
             ValueError: a value that cannot be an answer.
         """
-        if self._answer_fn is not None:
-            return self._read_function(row)[0]
-        return None if self.column is None else read_answer(row, self.column)
+        if self._answer_fn is None:
+            return None if self.column is None else read_answer(row, self.column)
+        return self._call_answer_fn(row)[0]
 
     def observe(self, rows: list[dict[str, Any]]) -> None:
         """
@@ -134,18 +105,18 @@ class GroundTruth:
             return
         if self._answer_fn is None and self._batches == 0 and not self._find_column_in(rows):
             return
-        self._add(self._tally, rows)
+        self._seen += self._read(rows)
         self._batches += 1
         if self._batches not in (1, _STREAM_BATCHES):
             return
-        total = sum(gather_object([self._tally]), _Tally())
+        seen = gather_object(self._seen)
         if self._batches == _STREAM_BATCHES:
             self._is_checked = True
-            self._report(total, f"the rows of the first {_STREAM_BATCHES} generation batches", rows)
-        elif total.answers == 0 and self._is_main_process:
+            self._report(seen, f"the rows of the first {_STREAM_BATCHES} generation batches", rows)
+        elif self._is_main_process and all(answer is None for answer, _ in seen):
             logger.warning(
-                f"{self._setting()}: there is no answer in any row of the first generation batch, but {total.blank} "
-                f"and the like. Training stops if none of the first {_STREAM_BATCHES} batches has one."
+                f"{self._setting}: found no answer in the first generation batch, but values such as "
+                f"{seen[0][1]}. Training stops if none of the first {_STREAM_BATCHES} batches has one."
             )
 
     def kept_columns(self, used: list[str]) -> list[str]:
@@ -163,11 +134,11 @@ class GroundTruth:
     def _keep_all_columns(self) -> None:
         if self._columns is None:
             raise ValueError(
-                "remove_unused_columns=True with an answer_fn, on a stream of unknown columns: the function may need "
-                "any of them. Set remove_unused_columns to False."
+                "remove_unused_columns=True with an answer_fn, on a stream of unknown columns: the function may "
+                "need any of them. Set remove_unused_columns to False."
             )
         if self._is_main_process:
-            logger.warning("remove_unused_columns=True is skipped: the answer_fn may need any column.")
+            logger.warning("remove_unused_columns=True is ignored: the answer_fn may need any column.")
 
     def _check(self, dataset: Dataset) -> None:
         self._is_checked = True
@@ -176,16 +147,18 @@ class GroundTruth:
             return
         rows: list[dict[str, Any]] = []
         if self._answer_fn is None:
-            rows = list(_spread_rows(dataset, _ROWS_FOR_CHOICE))
+            rows = list(spread_rows(dataset, ROWS_FOR_CHOICE))
             self.column = self.column or find_answer_column(rows)
             if self.column is None or not any(has_column(row, self.column) for row in rows):
                 self._report_missing(rows[0])
                 return
-            self._add(self._tally, _spread_rows(dataset, _MAX_ROWS, self.column))
+            seen = self._read(spread_rows(dataset, _MAX_ROWS, self.column))
         else:
-            self._add(self._tally, _spread_rows(dataset, _MAX_ROWS_OF_FUNCTION, ""))
-        seen = self._tally.rows
-        self._report(self._tally, f"the {size:,} rows" if seen == size else f"{seen:,} of the {size:,} rows", rows)
+            seen = self._read(spread_rows(dataset, _MAX_ROWS_OF_FUNCTION, ""))
+        count = len(seen)
+        self._report(
+            seen, f"the {size:,} rows" if count == size else f"the {count:,} rows sampled from {size:,}", rows
+        )
 
     def _check_columns_of_stream(self) -> None:
         if self._columns is None or self.column is None:
@@ -211,90 +184,97 @@ class GroundTruth:
         if self.column is not None:
             raise ValueError(
                 f"repro_answer_column={self.column!r} is not a column of the dataset, which has {paths}. Name the "
-                "column with the ground truth, or give the trainer an `answer_fn`."
+                "column with the ground truth, or pass an `answer_fn` to the trainer."
             )
         if candidates:
             raise ValueError(
-                f"repro_answer_column=None: no column has one of the usual names of a ground truth, but "
-                f"{', '.join(map(repr, candidates))} sounds like one. Name it in repro_answer_column, or give the "
-                "trainer an `answer_fn`."
+                "repro_answer_column=None: no column has a usual name for a ground truth, but "
+                f"{', '.join(map(repr, candidates))} looks like one. Name it in repro_answer_column, or pass an "
+                "`answer_fn` to the trainer."
             )
         self._is_checked, self.has_answers = True, False
         if self._is_main_process:
             logger.warning(
-                f"The dataset has no column with a ground truth, only {paths}: without one RePro adds nothing to the "
-                "outcome advantage. Name its column in repro_answer_column, or give the trainer an `answer_fn`."
+                f"The dataset has no column with a ground truth, only {paths}. Without one, RePro adds nothing to "
+                "the outcome advantage. Name the column in repro_answer_column, or pass an `answer_fn` to the "
+                "trainer."
             )
 
-    def _report(self, tally: _Tally, of_rows: str, rows: list[dict[str, Any]]) -> None:
+    def _report(self, seen: list[_Seen], of_rows: str, rows: list[dict[str, Any]]) -> None:
         """
         Say what the rows hold.
 
         Args:
-            tally: what was found in them.
+            seen: what was found in them.
             of_rows: which rows these are, in words.
             rows: some whole rows, in which other columns are looked up.
         """
         others = [name for name in find_columns(rows, ANSWER_COLUMNS) if name != self.column]
-        if tally.answers == 0:
+        answers = [answer for answer, _ in seen if answer is not None]
+        if not answers:
             better = find_answer_column([{name: read_column(row, name) for name in others} for row in rows])
             remedy = f"Column {better!r} may have them: name it" if better else "Name the column that has them"
             raise ValueError(
-                f"{self._setting()}: there is no answer in any of {of_rows}, but {tally.blank} and the like. {remedy} "
-                "in repro_answer_column, give the trainer an `answer_fn`, or set repro_alpha to 0."
+                f"{self._setting}: found no answer in {of_rows}, but values such as {seen[0][1]}. {remedy} in "
+                "repro_answer_column, pass an `answer_fn` to the trainer, or set repro_alpha to 0."
             )
-        if tally.worked:
-            share = f"{tally.worked / tally.answers:.0%}"
+        worked = list(filter(is_worked_text, answers))
+        if worked:
             message = (
-                f"{self._setting()}: {share} of the answers are longer than an answer can be, for example "
-                f"{_shortened(repr(tally.worked_answer))}: worked solutions, it seems."
+                f"{self._setting}: {len(worked) / len(answers):.0%} of the answers look like worked solutions, "
+                f"because they are too long for an answer, for example {_shortened(repr(worked[0]))}."
             )
-            if tally.worked * 2 >= tally.answers:
+            if len(worked) * 2 >= len(answers):
                 raise ValueError(
                     f"{message} Name a column with bare answers in repro_answer_column, put the answer of each "
-                    "solution in \\boxed{}, or give the trainer an `answer_fn` that returns it."
+                    "solution in \\boxed{}, or pass an `answer_fn` that returns it to the trainer."
                 )
             if self._is_main_process:
                 logger.warning(message)
         if not self._is_main_process:
             return
         instead = f" (not from {', '.join(map(repr, others))})" if others else ""
-        share = tally.answers / tally.rows
+        share = len(answers) / len(seen)
         percent = "All" if share == 1 else "Less than 1%" if share < 0.01 else f"{min(share, 0.99):.0%}"
         source = "answer_fn" if self._answer_fn is not None else f"column {self.column!r}"
         message = (
-            f"Ground truth is read from {source}{instead}, for example {_shortened(repr(tally.answer))}. {percent} of "
-            f"{of_rows} have one."
+            f"Reading the ground truth from {source}{instead}, for example {_shortened(repr(answers[0]))}. "
+            f"{percent} of {of_rows} have an answer."
         )
         if share < 0.5:
-            logger.warning(f"{message} The others train on the outcome alone.")
+            logger.warning(f"{message} The others train on the outcome reward alone.")
         else:
             print(message, flush=True)
 
+    @property
     def _setting(self) -> str:
         return "answer_fn" if self._answer_fn is not None else f"repro_answer_column={self.column!r}"
 
     # ---------------------------------------------------------------------------------------------------- reading rows
 
-    def _add(self, tally: _Tally, rows: Iterable[Mapping[str, Any]]) -> None:
+    def _read(self, rows: Iterable[Mapping[str, Any]]) -> list[_Seen]:
+        seen = []
         for row in rows:
             if self._answer_fn is not None:
-                tally.add(*self._read_function(row))
+                answer, value = self._call_answer_fn(row)
             else:
-                tally.add(read_answer(row, self.column), read_column(row, self.column))
+                answer, value = read_answer(row, self.column), read_column(row, self.column)
+            seen.append((answer, _shortened(repr(value)) if answer is None else ""))
+        return seen
 
-    def _read_function(self, row: Mapping[str, Any]) -> tuple[str | None, Any]:
+    def _call_answer_fn(self, row: Mapping[str, Any]) -> tuple[str | None, Any]:
+        """The bare answer of a row, and what the function returned."""
         try:
             value = self._answer_fn(row)
         except KeyError as error:
-            raise ValueError(f"answer_fn reads the column {error}, and the row has {column_paths(row)}.") from error
+            raise ValueError(f"answer_fn reads the column {error}, but the row has {column_paths(row)}.") from error
         try:
             return extract_answer(value), value
         except ValueError as error:
             raise ValueError(f"answer_fn: {error}") from None
 
 
-def _spread_rows(dataset: Dataset, count: int, column: str | None = None) -> Iterator[dict[str, Any]]:
+def spread_rows(dataset: Dataset, count: int, column: str | None = None) -> Iterator[dict[str, Any]]:
     """
     At most so many rows, spread over the dataset, as a trainer gets them.
 

@@ -78,9 +78,10 @@ class ObjectiveHealth:
             return
         self._has_warned = True
         logger.warning(
-            f"repro/objective_auc is {auc:.2f}: J hardly tells right completions from wrong ones, and process rewards "
-            f"are little more than noise. The policy is asked with {self._scorer.reader.form}. Set "
-            "repro_answer_prefix='auto', or to what this policy writes before its answers; or repro_alpha=0."
+            f"repro/objective_auc is {auc:.2f}: J hardly separates correct completions from wrong ones, so process "
+            f"rewards are little more than noise. The answer form in use is {self._scorer.reader.form}. Set "
+            "repro_answer_prefix='auto', or to what this policy writes before its answers; or turn RePro off with "
+            "repro_alpha=0."
         )
 
     def state(self) -> list[list[Any]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .estimators import sequence_ratio_log_probs
 from .images import has_image
@@ -194,12 +195,12 @@ class AdvantageHook(ExactResume):
         local = torch.tensor([has_images], device=self.accelerator.device)
         if len(self.accelerator.gather(local).unique()) == 1:
             return
-        plugin = self.accelerator.state.deepspeed_plugin
-        if self.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+        if self.is_fsdp_enabled or is_deepspeed_zero3_enabled():
             raise ValueError(
-                "Some processes have images in this batch and others have none, so that they cannot exchange the "
-                "parts of the model that read images. Order the dataset so that each generation batch holds images in "
-                "every prompt or in none, or take a config that does not split the model (not ZeRO-3 or FSDP)."
+                "Some processes have images in this batch and others have none, so they cannot exchange the parts "
+                "of the model that read images. Order the dataset so that in each generation batch either all "
+                "prompts have images or none has, or use a config that does not split the model (not ZeRO-3 or "
+                "FSDP)."
             )
         if self.log_multimodal and not self._is_image_log_warned and self.accelerator.is_main_process:
             logger.warning("Images are not logged for batches in which some processes have none.")

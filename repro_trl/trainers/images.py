@@ -1,6 +1,7 @@
 """METHOD §3 for prompts with images: replay through TRL's own log-probability pass, which hands them to the model."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from ..method.completions import CompletionReader, ScoringRow
-from ..method.measure import Objectives, choose_boundaries, pad_answers
+from ..method.measure import Objectives, read_objectives
 from ..method.objective import replay_texts
 from ..method.padding import pad_rows
 
@@ -86,8 +87,8 @@ def score_rows_with_images(
     token_types = {name: batch[name] for name in TOKEN_TYPES if name in batch}
     if any(types[:, prompt_length:].any() for types in token_types.values()):
         raise ValueError(
-            "A tool returned an image: RePro cannot cut completions that hold images. Set repro_alpha=0, or let tools "
-            "return text."
+            "A tool returned an image: RePro cannot cut completions that contain images. Set repro_alpha=0, or "
+            "let tools return text."
         )
     images = {name: batch[name] for name in IMAGE_INPUTS if name in batch}
 
@@ -118,11 +119,13 @@ def score_rows_with_images(
     by_index = {row.index: row for row in rows}
     all_rows = [by_index.get(index) or reader.idle_row(index) for index in range(len(completion_ids))]
     starts, _ = pad_rows([row.starts for row in all_rows], completion_ids.device)
-    boundaries, mask, kept = choose_boundaries(
-        all_rows, entropies.float().gather(1, starts), reader.settings.repro_top_k, num_boundaries
+    results = read_objectives(
+        partial(replay_texts, read, completion_ids, completion_mask),
+        all_rows,
+        entropies.float().gather(1, starts),
+        reader.settings.repro_top_k,
+        num_boundaries,
     )
-    objective = replay_texts(read, completion_ids, completion_mask, boundaries, mask, *pad_answers(all_rows, mask))
-    asked = torch.tensor([index in by_index for index in range(len(all_rows))], device=mask.device).unsqueeze(1)
-    return Objectives(
-        boundaries * asked, mask & asked, objective.masked_fill(~asked, 0.0), kept.masked_fill(~asked, 0.0)
-    )
+    found = Objectives.empty((len(all_rows), num_boundaries), completion_ids.device)
+    found.put(rows, results, [row.index for row in rows])
+    return found

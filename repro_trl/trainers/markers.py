@@ -63,7 +63,7 @@ class MarkerKeeper:
             self._checks_left = 0
             logger.warning(
                 f"repro_think_end={self._think_end!r} is in none of this batch's completions, but {other!r} is. If "
-                f"that ends this model's thought, set repro_think_end={other!r}."
+                f"this is the text that ends the model's thought, set repro_think_end={other!r}."
             )
         elif self._think_end is not None and any(self._think_end in text for text in texts):
             self._checks_left = 0

@@ -7,13 +7,11 @@ from dataclasses import fields
 from typing import Any
 
 from huggingface_hub import ModelCard
-from transformers.utils import logging
 
+from .. import __version__
 from ..config import ReproConfigMixin
 from ..method.score import ScoredRollouts
 from ..trace_colors import NEGATIVE, POSITIVE
-
-logger = logging.get_logger(__name__)
 
 PICTURE = "repro_objective.png"
 _MAX_CURVES = 16
@@ -27,17 +25,17 @@ _METRICS = {
     "completions/mean_length": "completion length (tokens)",
     "repro/objective_first": "J before any thought (nats per token)",
     "repro/objective_last": "J after the thought (nats per token)",
-    "repro/objective_gain": "gain of J along the thought (nats per token)",
-    "repro/process_reward/mean": "process reward of a segment",
+    "repro/objective_gain": "rise of J along the thought (nats per token)",
+    "repro/process_reward/mean": "process reward per segment",
     "repro/segments": "segments per completion",
 }
 
 _METHOD = (
-    "## RePro\n\n"
-    "RePro reads a chain of thought as an optimiser's trajectory. The thought is cut into segments. At each cut the "
-    "policy itself says how likely the correct answer is (J, the mean log-probability of the answer's tokens). How "
-    "far and how steadily J rises is the reward of each segment. It is added to the outcome advantage of {algorithm}, "
-    "token by token. Trained with [repro_trl](https://pypi.org/project/repro-trl/) {version}."
+    "## RePro\n\nRePro treats a chain of thought as an optimisation trajectory. The thought is cut into segments. "
+    "At each cut, J is the mean log-probability that the policy itself gives to the tokens of the correct answer. "
+    "How far and how steadily J rises over a segment is the reward of that segment. It is added to the outcome "
+    "advantage of {algorithm}, token by token. Trained with [repro_trl](https://pypi.org/project/repro-trl/) "
+    "{version}."
 )
 
 
@@ -51,24 +49,27 @@ class ReproModelCard:
         """
         Write `README.md` into the output folder: TRL's card, and RePro's method, settings, metrics and picture.
 
-        The picture shows curves only: no prompt and no completion reaches the
-        card. Arguments are those of TRL.
+        The picture shows curves only: no prompt and no completion reaches the card. Arguments are those of TRL.
         """
         super().create_model_card(*args, **kwargs)
         if not self.is_world_process_zero():
             return
         path = os.path.join(self.args.output_dir, "README.md")
         card = ModelCard.load(path)
+        settings = [(f"`{f.name}`", f"`{getattr(self.args, f.name)!r}`") for f in fields(ReproConfigMixin)]
         sections = [
-            _METHOD.format(algorithm=self._name.removeprefix("RePro "), version=_version()),
-            f"### Settings\n\n{_table(('setting', 'value'), _settings(self.args))}",
+            _METHOD.format(algorithm=self._name.removeprefix("RePro "), version=__version__),
+            f"### Settings\n\n{_table(('setting', 'value'), settings)}",
         ]
         metrics = _metric_rows(self.state.log_history)
         if metrics:
             sections.append(f"### Metrics\n\n{_table(('metric', 'first', 'last'), metrics)}")
-        if self._draw():
+        scored = self._newest_scored
+        if scored is not None and scored.scored.any():
+            _draw_objective(os.path.join(self.args.output_dir, PICTURE), scored)
             sections.append(
-                f"### J along the newest thoughts\n\n![J at each boundary of the completions scored last]({PICTURE})"
+                "### J along the latest thoughts\n\n![J at each boundary of the completions that were scored "
+                f"last]({PICTURE})"
             )
         heading = "### Framework versions"
         before, _, after = card.text.partition(heading)
@@ -76,24 +77,6 @@ class ReproModelCard:
         before = before.replace("[None](https://huggingface.co/None)", "a local model")
         card.text = "\n\n".join([before.rstrip(), *sections, heading + after])
         card.save(path)
-
-    def _draw(self) -> bool:
-        """Draw the picture beside the card, if there is anything to draw."""
-        scored = self._newest_scored
-        if scored is None or not scored.scored.any():
-            return False
-        _draw_objective(os.path.join(self.args.output_dir, PICTURE), scored)
-        return True
-
-
-def _version() -> str:
-    from .. import __version__
-
-    return __version__
-
-
-def _settings(args: ReproConfigMixin) -> list[tuple[str, str]]:
-    return [(f"`{f.name}`", f"`{getattr(args, f.name)!r}`") for f in fields(ReproConfigMixin)]
 
 
 def _metric_rows(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
@@ -118,12 +101,9 @@ def _draw_objective(path: str, scored: ScoredRollouts) -> None:
 
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.add_subplot()
-    boundaries, objective, mask = (
-        tensor.cpu() for tensor in (scored.boundaries, scored.objective, scored.boundary_mask)
-    )
-    rows = scored.scored.nonzero().flatten().tolist()[:_MAX_CURVES]
-    for row in rows:
-        positions, values = boundaries[row][mask[row]], objective[row][mask[row]]
+    for row in scored.scored.nonzero().flatten().tolist()[:_MAX_CURVES]:
+        used = scored.boundary_mask[row]
+        positions, values = scored.boundaries[row, used].cpu(), scored.objective[row, used].cpu()
         colour = POSITIVE if values[-1] >= values[0] else NEGATIVE
         axes.plot((positions / positions[-1]).tolist(), values.tolist(), color=colour, alpha=0.7, marker=".")
     axes.set_xlabel("share of the thought")

@@ -88,28 +88,22 @@ class PolicyScorer:
 
     def _warn_of_replay(self, reason: str) -> None:
         if self.accelerator.is_main_process:
-            logger.warning("repro_method='auto' takes the slower 'replay': %s.", reason)
+            logger.warning("repro_method='auto' uses the slower 'replay': %s.", reason)
 
     def read(
-        self,
-        answers: Sequence[str | None],
-        completion_ids: Tensor,
-        completion_mask: Tensor,
-        policy_mask: Tensor,
+        self, batch: dict[str, Any], answers: Sequence[str | None], policy_mask: Tensor
     ) -> tuple[list[ScoringRow], dict[str, int]]:
         """
         The completions that can be scored, and how many have no answer, delimiter or end-of-thinking marker.
 
-        Args:
-            answers: (B,) bare ground truths.
-            completion_ids, completion_mask: (B, T) right-padded.
-            policy_mask: (B, T) bool, tokens that the policy wrote and the loss sees.
+        Arguments are those of `score`.
         """
         policy_mask = policy_mask.cpu()
         rows = []
         counts = {"no_answer": 0, "no_delimiter": 0, "no_think_end": 0}
-        lengths = completion_mask.sum(dim=1).tolist()
-        for index, (answer, ids, length) in enumerate(zip(answers, completion_ids.tolist(), lengths, strict=True)):
+        lengths = batch["completion_mask"].sum(dim=1).tolist()
+        completions = zip(answers, batch["completion_ids"].tolist(), lengths, strict=True)
+        for index, (answer, ids, length) in enumerate(completions):
             starts, end, finished = self.reader.cut(ids[:length])
             counts["no_answer"] += answer is None
             counts["no_delimiter"] += not starts
@@ -130,9 +124,9 @@ class PolicyScorer:
         if most_starts > top_k:
             self._is_merging_known = True
             logger.warning(
-                f"repro_credit='segment' with repro_top_k={top_k}, and a completion has {most_starts} segment starts: "
-                "segments are merged, and useless ones share the reward of useful ones, so that the policy may learn "
-                "to write more of them. Keep all starts: repro_top_k=None."
+                f"repro_credit='segment' with repro_top_k={top_k}, but a completion has {most_starts} segment "
+                "starts. Segments are merged, so useless ones share the reward of useful ones, and the policy may "
+                "learn to write more of them. Keep all starts: repro_top_k=None."
             )
 
     def agree(self, *sizes: int) -> list[int]:
@@ -160,47 +154,42 @@ class PolicyScorer:
             image_pass: TRL's pass for log-probabilities, which hands images to the model.
         """
         started = time.perf_counter()
-        rows, counts = self.read(answers, batch["completion_ids"], batch["completion_mask"].bool(), policy_mask)
-        objectives = self._run(batch, rows, batch_size, image_pass)
-        return BatchScores(objectives, counts, time.perf_counter() - started)
-
-    def _run(
-        self, batch: dict[str, Any], rows: list[ScoringRow], batch_size: int, image_pass: Callable[..., Any] | None
-    ) -> Objectives:
-        num_micro_batches, most_starts, has_images = self.agree(
+        rows, counts = self.read(batch, answers, policy_mask)
+        num_micro_batches, num_boundaries, has_images = self.agree(
             math.ceil(len(rows) / batch_size),
-            max((len(row.starts) for row in rows), default=0),
+            boundary_count(rows, self.settings.repro_top_k),
             "pixel_values" in batch,
         )
-        num_boundaries = boundary_count(most_starts, self.settings.repro_top_k)
         if has_images:
             self._refuse_shared_images()
             with evaluation_mode(self.model):  # TRL's pass sees to the rest
-                return score_rows_with_images(
+                objectives = score_rows_with_images(
                     image_pass, self.model, batch, rows, self.reader, num_boundaries, batch_size
                 )
-        rows = sorted(rows, key=lambda row: row.end)  # completions of like length share a micro-batch
-        if num_micro_batches > 0:
-            self.prove(batch, rows, num_boundaries)
-        with self.scoring_mode():
-            return score_batch(
-                self.model,
-                batch,
-                rows,
-                self.reader,
-                num_boundaries,
-                self.temperature,
-                self.method,
-                batch_size,
-                num_micro_batches,
-            )
+        else:
+            rows = sorted(rows, key=lambda row: row.end)  # completions of like length share a micro-batch
+            if num_micro_batches > 0:
+                self.prove(batch, rows, num_boundaries)
+            with self.scoring_mode():
+                objectives = score_batch(
+                    self.model,
+                    batch,
+                    rows,
+                    self.reader,
+                    num_boundaries,
+                    self.temperature,
+                    self.method,
+                    batch_size,
+                    num_micro_batches,
+                )
+        return BatchScores(objectives, counts, time.perf_counter() - started)
 
     def _refuse_shared_images(self) -> None:
         if self.settings.repro_method == "shared":
             raise ValueError("repro_method='shared' cannot score prompts with images. Use 'replay' or 'auto'.")
         if self.method == "shared":
             self.method, self._is_proven = "replay", True
-            self._warn_of_replay("prompts hold images")
+            self._warn_of_replay("prompts have images")
 
     def prove(self, batch: dict[str, Any], rows: list[ScoringRow], num_boundaries: int) -> None:
         """

@@ -21,7 +21,6 @@ from ..method.answer_forms import (
     frequent_texts,
     own_texts,
 )
-from ..method.completions import ScoringRow
 from ..method.measure import ask_forms
 from .policy_scorer import PolicyScorer
 
@@ -80,8 +79,7 @@ class PrefixSearch:
             self._evidence = FormEvidence(self._find_forms(texts))
         elif self.chosen is not None:
             self._evidence = FormEvidence(self._evidence.forms)
-        rows, _ = self._scorer.read(answers, batch["completion_ids"], batch["completion_mask"].bool(), policy_mask)
-        self._ask(batch, rows, answers, right, batch_size)
+        self._ask(batch, answers, policy_mask, right, batch_size)
         found = self._evidence.separations()
         if found is not None and self.chosen is None:
             self._choose(found)
@@ -90,51 +88,42 @@ class PrefixSearch:
 
     def _warn_of_images(self) -> None:
         if not self._has_warned and self._scorer.accelerator.is_main_process:
-            logger.warning("repro_answer_prefix='auto' is skipped: with images in prompts the paper's form is used.")
+            logger.warning("repro_answer_prefix='auto' is ignored: with images in prompts, the paper's form is used.")
         self._has_warned = True
 
     def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
         settings = self._scorer.settings
-        counts: Counter[str] = Counter()
-        for part in gather_object([own_texts(texts, settings.repro_answer_template, settings.repro_think_end)]):
-            counts.update(part)
-        total = len(texts) * self._scorer.accelerator.num_processes
-        return candidate_forms(
-            settings.repro_answer_template,
-            settings.repro_think_end,
-            frequent_texts(counts, total),
-            settings.repro_prefix_candidates or (),
-        )
+        template, think_end = settings.repro_answer_template, settings.repro_think_end
+        counts = sum(gather_object([own_texts(texts, template, think_end)]), Counter())
+        frequent = frequent_texts(counts, len(texts) * self._scorer.accelerator.num_processes)
+        return candidate_forms(template, think_end, frequent, settings.repro_prefix_candidates or ())
 
     def _ask(
         self,
         batch: dict[str, Any],
-        rows: list[ScoringRow],
         answers: Sequence[str | None],
+        policy_mask: Tensor,
         right: Sequence[bool | None],
         batch_size: int,
     ) -> None:
         scorer = self._scorer
-        reader = scorer.reader
+        rows, _ = scorer.read(batch, answers, policy_mask)
         (num_micro_batches,) = scorer.agree(math.ceil(len(rows) / batch_size))
-        found = torch.full(
-            (len(answers), len(self._evidence.forms), 2), math.nan, device=batch["completion_ids"].device
-        )
         with scorer.scoring_mode():
-            for first in range(0, num_micro_batches * batch_size, batch_size):
-                part = rows[first : first + batch_size]
-                forms = self._evidence.forms
-                asked = [reader.encode_forms(row, answers[row.index], forms) for row in part] or [
-                    [reader.idle_row().answer] * (2 * len(forms))
-                ]
-                values = ask_forms(
-                    scorer.model, batch, part or [reader.idle_row()], asked, scorer.temperature, scorer.method
-                )
-                for place, row in enumerate(part):
-                    found[row.index] = values[place]
+            found = ask_forms(
+                scorer.model,
+                batch,
+                rows,
+                scorer.reader,
+                answers,
+                self._evidence.forms,
+                scorer.temperature,
+                scorer.method,
+                batch_size,
+                num_micro_batches,
+            )
+        # Without a verdict there is no answer to ask for, and J is NaN.
         verdicts = torch.tensor([bool(verdict) for verdict in right], device=found.device)
-        unknown = torch.tensor([verdict is None for verdict in right], device=found.device)
-        found[unknown] = math.nan
         self._evidence.add(*(scorer.accelerator.gather(tensor) for tensor in (found, verdicts)))
 
     def _choose(self, found: list[Separation]) -> None:
@@ -151,9 +140,9 @@ class PrefixSearch:
         self._has_warned = True
         if self._scorer.accelerator.is_main_process:
             logger.warning(
-                f"The policy now answers better with {best.form} (AUC {best.auc:.2f}) than with {used.form} "
-                f"({used.auc:.2f}), which is used. To change over, set repro_answer_prefix={best.form.prefix!r} and "
-                f"repro_answer_template={best.form.template!r} and resume."
+                f"The policy now answers better in the form {best.form} (AUC {best.auc:.2f}) than in {used.form} "
+                f"({used.auc:.2f}), which is in use. To switch, set repro_answer_prefix={best.form.prefix!r} and "
+                f"repro_answer_template={best.form.template!r}, and resume."
             )
 
     def state(self) -> dict[str, Any]:

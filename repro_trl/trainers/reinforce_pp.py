@@ -32,8 +32,8 @@ class ReinforcePlusPlusConfig(TokenRewardConfig):
     use_group_baseline: bool = field(
         default=False,
         metadata={
-            "help": "REINFORCE++ Baseline: subtract the mean reward of the prompt's completions, and take the KL "
-            "penalty into the loss instead of the reward."
+            "help": "REINFORCE++ Baseline: subtract the mean reward of the prompt's completions, and make the KL "
+            "penalty a term of the loss instead of the reward."
         },
     )
 
@@ -47,8 +47,8 @@ class ReinforcePlusPlusConfig(TokenRewardConfig):
         check_bool(self, "use_group_baseline")
         if self.use_group_baseline and self.num_generations < 2:
             raise ValueError(
-                "use_group_baseline=True with num_generations=1: a completion is its own group, and its advantage "
-                "always 0. Set num_generations to 2 or more."
+                "use_group_baseline=True with num_generations=1: a completion is its own group, so its advantage "
+                "is always 0. Set num_generations to 2 or more."
             )
 
 

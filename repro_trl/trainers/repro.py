@@ -81,14 +81,16 @@ class ReproMixin(ReproModelCard):
         self._ground_truth = GroundTruth(self.train_dataset, args, answer_fn, self.accelerator.is_main_process)
         self._traces = TraceRecorder(self)
         self._markers = MarkerKeeper(self._tokenizer, self.args.repro_think_end, self.accelerator.is_main_process)
+        self._kept: dict[str, Any] = {}  # what checkpoints hold the state of
         if self.args.repro_alpha > 0:
             self._scorer = PolicyScorer(
                 self.model, self._tokenizer, self.args, self.accelerator, self.temperature, self.segment_starts
             )
             self._shared_pass = SharedPass(self._scorer, lambda: sharing_obstacle(self))
             self._health = {mode: ObjectiveHealth(self._scorer) for mode in ("train", "eval")}
+            self._kept["objective_health"] = self._health["train"]
             if self.args.repro_answer_prefix == AUTO_PREFIX:
-                self._prefix_search = PrefixSearch(self._scorer)
+                self._prefix_search = self._kept["prefix_search"] = PrefixSearch(self._scorer)
 
     # ------------------------------------------------------------------------------------------------ start-up checks
 
@@ -136,30 +138,15 @@ class ReproMixin(ReproModelCard):
         scored = self._newest_scored = self._reward(rollout, scores.objectives)
         if outcome.dim() == 1:
             outcome = outcome.unsqueeze(1)
-        mask = rollout.policy_mask
-        process = alpha * scored.advantages * mask
+        outcome = outcome * rollout.policy_mask
+        process = alpha * scored.advantages * rollout.policy_mask
         seconds = scores.seconds + time.perf_counter() - started
-        self._log_repro(scored, outcome * mask, process, scores.counts, seconds)
+        self._log_repro(scored, outcome, process, scores.counts, seconds)
         self._metrics[self._mode]["repro/objective_auc"].append(self._health[self._mode].update(scored, verdicts))
-        total = outcome * mask + process
+        total = outcome + process
         if self.args.repro_trace_steps > 0 or self.log_completions:
             self._traces.record(rollout, scored, total, self._answers)
         return total
-
-    def _kept_state(self) -> dict[str, Any]:
-        state = super()._kept_state()
-        if self.args.repro_alpha > 0:
-            state["objective_health"] = self._health["train"].state()
-        if self._prefix_search is not None:
-            state["prefix_search"] = self._prefix_search.state()
-        return state
-
-    def _restore_state(self, state: dict[str, Any]) -> None:
-        super()._restore_state(state)
-        if self.args.repro_alpha > 0 and "objective_health" in state:
-            self._health["train"].restore(state["objective_health"])
-        if self._prefix_search is not None and "prefix_search" in state:
-            self._prefix_search.restore(state["prefix_search"])
 
     def _measure(self, rollout: Rollout) -> BatchScores:
         """METHOD §2 and §3: J at the boundaries of this process's completions; the one stage that runs the policy."""
@@ -169,22 +156,12 @@ class ReproMixin(ReproModelCard):
         image_pass = self._get_per_token_logps_and_entropies
         return self._scorer.score(rollout.batch, self._answers, rollout.policy_mask, self._size, image_pass)
 
-    @property
-    def _mode(self) -> str:
-        return "train" if self.model.training else "eval"
-
-    @property
-    def _size(self) -> int:
-        """Completions per forward."""
-        args = self.args
-        return args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
-
     def _reward(self, rollout: Rollout, objectives: Objectives) -> ScoredRollouts:
         """METHOD §4 to §5.2: from J to the advantage of each token."""
         objectives, num_dropped = objectives.finite()
         if num_dropped:
             logger.warning(
-                "%d completion(s) got no process advantage: the log-probability of the answer is not finite.",
+                "%d completion(s) got no process advantage, because the log-probability of the answer is not finite.",
                 num_dropped,
             )
         length = rollout.batch["completion_ids"].shape[1]
@@ -250,7 +227,27 @@ class ReproMixin(ReproModelCard):
         """
         return spread_rewards(normalized, segment_mask, ends, length, self.args)
 
+    # ----------------------------------------------------------------------------------------------------- checkpoints
+
+    def _kept_state(self) -> dict[str, Any]:
+        return super()._kept_state() | {name: part.state() for name, part in self._kept.items()}
+
+    def _restore_state(self, state: dict[str, Any]) -> None:
+        super()._restore_state(state)
+        for name in state.keys() & self._kept.keys():
+            self._kept[name].restore(state[name])
+
     # -------------------------------------------------------------------------------------------------------- metrics
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    @property
+    def _size(self) -> int:
+        """Completions per forward."""
+        args = self.args
+        return args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)

@@ -107,14 +107,15 @@ class ExactResume:
             self._buffered_inputs = send_to_device(saved["batches"], self.accelerator.device)
         elif saved is not None and self.accelerator.is_main_process:
             logger.warning(
-                "The rollouts kept in %s were made under other settings (%s): their completions are generated anew.",
+                "The rollouts saved in %s were generated with other settings (%s): their completions are "
+                "generated again.",
                 checkpoint,
                 self._changes(saved["settings"]),
             )
 
     def _changes(self, saved: Any) -> str:
         if not isinstance(saved, dict):
-            return "of another version of this package"
+            return "from another version of this package"
         current = self._generation_settings
         names = [name for name in sorted({*saved, *current}) if saved.get(name) != current.get(name)]
         changes = [f"{name} {saved.get(name, 'unset')}, now {current.get(name, 'unset')}" for name in names]

@@ -12,8 +12,8 @@ from transformers import DynamicCache, ProcessorMixin
 from transformers.utils import logging
 
 from ..method.branch_attention import unwrap
-from ..method.measure import Objectives, boundary_count, score_branches
-from ..method.shared_prefix import prefix_of_pass
+from ..method.measure import Objectives, boundary_count, read_objectives
+from ..method.shared_prefix import branch_pass, prefix_of_pass
 from .policy_scorer import BatchScores, PolicyScorer
 
 logger = logging.get_logger(__name__)
@@ -69,7 +69,7 @@ class SharedPass:
     def _note_obstacle(self, obstacle: str) -> None:
         self._obstacle = obstacle
         if obstacle and self._scorer.accelerator.is_main_process:
-            logger.warning("RePro reads the rollouts once more after the trainer's own pass: %s.", obstacle)
+            logger.warning("RePro runs a second forward pass over the rollouts after the trainer's own: %s.", obstacle)
 
     def run(
         self,
@@ -102,14 +102,13 @@ class SharedPass:
             "completion_mask": attention_mask[:, prompt_width:],
         }
         policy_mask = batch["completion_mask"].bool()  # no tools, so that every token is the policy's
-        rows, counts = scorer.read(answers, batch["completion_ids"], policy_mask, policy_mask)
+        rows, counts = scorer.read(batch, answers, policy_mask)
         by_index = {row.index: row for row in rows}
         micro_batches = [range(first, min(first + size, len(input_ids))) for first in range(0, len(input_ids), size)]
-        most_starts, *is_scored = scorer.agree(
-            max((len(row.starts) for row in rows), default=0),
-            *(any(index in by_index for index in indices) for indices in micro_batches),
+        top_k = scorer.settings.repro_top_k
+        num_boundaries, *is_scored = scorer.agree(
+            boundary_count(rows, top_k), *(any(index in by_index for index in indices) for indices in micro_batches)
         )
-        num_boundaries = boundary_count(most_starts, scorer.settings.repro_top_k)
         if any(is_scored):
             scorer.prove(batch, rows, num_boundaries)
         objectives = Objectives.empty((len(input_ids), num_boundaries), input_ids.device)
@@ -125,16 +124,15 @@ class SharedPass:
             cache = DynamicCache()
             passes.append(run(partial(scorer.model, past_key_values=cache), ids, mask))
             if cache.get_seq_length() != ids.shape[1]:
-                self._note_obstacle("the model keeps no keys and values in it")
+                self._note_obstacle("the model does not cache keys and values in it")
                 continue
             started = time.perf_counter()
             all_rows = [by_index.get(index) or scorer.reader.idle_row(index) for index in indices]
             prefix = prefix_of_pass([row.starts for row in all_rows], prompt_width, ids, mask, passes[-1][1], cache)
             with scorer.scoring_mode():
-                results = score_branches(
-                    scorer.model, prefix, all_rows, scorer.settings.repro_top_k, num_boundaries, scorer.temperature
-                )
-            del cache, prefix  # before the keys and values of the next micro-batch come
+                read = partial(branch_pass, scorer.model, prefix, temperature=scorer.temperature)
+                results = read_objectives(read, all_rows, prefix.entropies, top_k, num_boundaries)
+            del cache, prefix, read  # before the keys and values of the next micro-batch come
             scored = [index for index in indices if index in by_index]
             objectives.put([by_index[index] for index in scored], results, [index - indices.start for index in scored])
             scores.seconds += time.perf_counter() - started
@@ -147,13 +145,13 @@ class SharedPass:
 def sharing_obstacle(trainer: Any) -> str:
     """Why a TRL trainer's own pass over the rollouts is not one to read answers on; empty where it is."""
     if isinstance(trainer.processing_class, ProcessorMixin):
-        return "the model reads images, too"
+        return "the model reads images"
     if trainer.tools or trainer.rollout_func is not None or trainer.environment_factories is not None:
-        return "which tokens are the policy's own is known only after it, with tools or a rollout function"
+        return "with tools or a rollout function, it is only known afterwards which tokens the policy wrote"
     base = unwrap(trainer.model)
     drops_out = any(isinstance(module, nn.Dropout) and module.p > 0 for module in base.modules())
     if drops_out or (getattr(base.config.get_text_config(), "attention_dropout", None) or 0.0) > 0:
-        return "dropout is active in it (disable_dropout=True, or lora_dropout=0, switch it off)"
+        return "dropout is active (turn it off with disable_dropout=True, or lora_dropout=0)"
     return ""
 
 

@@ -68,7 +68,7 @@ class TokenRewardHook(AdvantageHook):
             args = self._config_class(f"{model_name.split('/')[-1]}-{self._name.replace(' ', '-')}")
         elif not isinstance(args, self._config_class):
             raise ValueError(
-                f"args is a {type(args).__name__}: give {type(self).__name__} a {self._config_class.__name__}."
+                f"args is a {type(args).__name__}: pass {type(self).__name__} a {self._config_class.__name__}."
             )
         super().__init__(model, reward_funcs, args, *more, **kwargs)
 

@@ -41,7 +41,7 @@ class TraceRecorder:
         self._newest: list[Trace] = []
         args = trainer.args
         if args.repro_trace_steps > 0 and args.repro_alpha == 0 and trainer.accelerator.is_main_process:
-            logger.warning("repro_trace_steps is skipped: with repro_alpha=0 nothing is scored.")
+            logger.warning("repro_trace_steps is ignored: with repro_alpha=0 nothing is scored.")
 
     def record(self, rollout: Rollout, scored: ScoredRollouts, total: Tensor, answers: Sequence[str | None]) -> None:
         """

@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> int:
         train_and_report(*prepared)
     except KeyboardInterrupt:
         resumable = any(Path(prepared[0].args.output_dir).glob("checkpoint-*"))
-        advice = " The same command with `--resume_from_checkpoint true` goes on from the last checkpoint."
+        advice = " To resume from the last checkpoint, run the same command with `--resume_from_checkpoint true`."
         print(f"\nrepro-trl {name}: interrupted.{advice if resumable else ''}", file=sys.stderr)
         return INTERRUPTED
     return DONE
@@ -46,7 +46,7 @@ def check_processes(started: int) -> None:
     asked = os.environ.get(PROCESSES_VARIABLE)
     if asked is not None and int(asked) != started:
         raise ValueError(
-            f"num_processes={asked}: accelerate works with {started} here. For several processes on a CPU, give "
+            f"num_processes={asked}: accelerate uses {started} here. For several processes on a CPU, use "
             "--accelerate_config multi_cpu --use_cpu true"
         )
 

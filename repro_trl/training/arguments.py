@@ -22,33 +22,33 @@ class ReproScriptArguments(ScriptArguments):
     prompt_column: str | None = field(
         default=None,
         metadata={
-            "help": "Column with the problem, dotted where it is nested. Default: the first there is of prompt, "
-            "problem, question."
+            "help": "Column with the problem; use dots for a nested one. Default: the first of prompt, problem, "
+            "question."
         },
     )
     instruction: str = field(
         default="Please reason step by step, and put your final answer within \\boxed{}.",
-        metadata={"help": "Text added to each problem; not to prompts that are lists of messages already."},
+        metadata={"help": "Text appended to each problem. Prompts that are lists of messages are left as they are."},
     )
     num_eval_problems: int = field(
         default=256,
         metadata={
-            "help": "Held-out problems measured before and after training: from the dataset's test split, or else "
-            "taken out of its train split. 0: no measurement."
+            "help": "Number of held-out problems to evaluate on before and after training. They come from the "
+            "dataset's test split, or else from its train split. 0: no evaluation."
         },
     )
     reward_funcs: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Reward functions beside the verdict on the answer: `think_format_reward`, `accuracy_reward`, "
-            "`reasoning_accuracy_reward`, `get_soft_overlong_punishment` (with TRL's values), or the import path of "
-            "one of your own, such as `my_lib.rewards.brevity`. With one of TRL's two verdicts on the answer, "
-            "the package's own is measured and has no weight."
+            "help": "Reward functions in addition to the answer reward: `think_format_reward`, `accuracy_reward`, "
+            "`reasoning_accuracy_reward`, `get_soft_overlong_punishment` (with TRL's values), or the import "
+            "path of your own, such as `my_lib.rewards.brevity`. With one of TRL's two answer rewards "
+            "(`…accuracy_reward`), the package's own answer reward is logged with weight 0."
         },
     )
     reward_model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "Reward model beside the verdict on the answer: a name on the Hub, or a folder."},
+        metadata={"help": "Reward model in addition to the answer reward: a name on the Hub, or a local folder."},
     )
 
 
@@ -88,8 +88,8 @@ def parse_arguments(
     )
     if for_launcher and not launched:
         warnings.warn(
-            f"Of the config file, {', '.join(for_launcher)} concerns `repro-trl {name}` alone and is skipped: this "
-            "script was not started by it.",
+            f"In the config file, {', '.join(for_launcher)} only works with `repro-trl {name}` and is ignored: "
+            "this script was started without it.",
             stacklevel=2,
         )
     return tuple(parsed)

@@ -146,7 +146,7 @@ def _check_datasets(datasets: Any, path: str | None) -> None:
     fields = [setting.name for setting in read_dataclass("trl.scripts.utils", "DatasetConfig")]
     for dataset in datasets:
         if not isinstance(dataset, dict) or "path" not in dataset:
-            raise ValueError(f"{path}: datasets: each one is a mapping with its `path`, not {dataset!r}")
+            raise ValueError(f"{path}: datasets: each one must be a mapping with a `path`, not {dataset!r}")
         check_names(dataset, fields, f"{path}: datasets")
 
 
@@ -171,9 +171,9 @@ def _html(value: Any) -> str | None:
 
 def _validate_comparison(request: Request) -> None:
     if float(request.value("repro_alpha", 1)) == 0:
-        raise ValueError("compare_plain=True with repro_alpha=0: this is the plain algorithm already")
+        raise ValueError("compare_plain=True with repro_alpha=0: this already is the plain algorithm")
     if int(request.value("num_eval_problems", 1)) == 0:
-        raise ValueError("compare_plain=True with num_eval_problems=0: nothing is measured that could be compared")
+        raise ValueError("compare_plain=True with num_eval_problems=0: there are no held-out problems to compare on")
 
 
 def _plain_settings(request: Request, output_dir: str) -> list[str]:

@@ -59,7 +59,7 @@ def load_splits(name: str, config: str | None = None) -> DatasetDict:
         return load_dataset(reader, data_files={"train": files}, **options)
     except (DatasetsError, ArrowInvalid, StopIteration, FileNotFoundError) as error:
         reason = error.__cause__ or error
-        raise ValueError(f"dataset_name={name!r} cannot be read: {str(reason) or 'it holds no rows'}.") from error
+        raise ValueError(f"dataset_name={name!r} cannot be read: {str(reason) or 'it has no rows'}.") from error
 
 
 def _format_of(path: Path) -> str | None:

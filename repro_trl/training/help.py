@@ -9,13 +9,13 @@ from .settings_source import Setting, read_settings
 
 OWN_HELP = {
     "--config FILE": "YAML file with any of the settings below. The command line overrides it. Without a file and "
-    "without a model, the bundled model is trained.",
-    "--accelerate_config NAME|FILE": "How to spread the work over processes: a config file of `accelerate launch`, or "
-    "the name of one that ships with this package ({configs}) or with TRL.",
-    "--num_processes N, …": "Every option of `accelerate launch`; `accelerate launch --help` lists them.",
-    "--compare_plain": "Train a second time, without RePro (`repro_alpha` 0) and from the same seed, into the folder "
+    "without a model, the command trains the bundled model.",
+    "--accelerate_config NAME|FILE": "How to distribute the work over processes: a config file of `accelerate "
+    "launch`, or the name of one that ships with this package ({configs}) or with TRL.",
+    "--num_processes N, …": "Any option of `accelerate launch`; `accelerate launch --help` lists them.",
+    "--compare_plain": "Train again without RePro (`repro_alpha` 0), from the same seed, into the folder "
     "OUTPUT_DIR-plain, and print both results side by side.",
-    "--html [FILE]": "Write the report page at the end. Default: report.html in the output folder.",
+    "--html [FILE]": "Write the report page after training. Default: report.html in the output folder.",
 }
 
 
@@ -35,8 +35,8 @@ def help_text(name: str, width: int | None = None) -> str:
         f"usage: repro-trl {name} [--config FILE] [--SETTING VALUE …]",
         "",
         *textwrap.wrap(
-            f"Train with {ALGORITHMS[name].title} and RePro. Without arguments it trains the bundled model, in "
-            "minutes on a CPU.",
+            f"Train with {ALGORITHMS[name].title} and RePro. Without arguments, train the bundled model, in "
+            "minutes on a CPU. RePro's defaults are the paper's form; the README has the recommended recipe.",
             width,
         ),
         "",

@@ -83,7 +83,7 @@ def _validate(script_args: ReproScriptArguments, model_args: ModelConfig, datase
         raise ValueError("dataset_name=None: name a dataset on the Hub or a local file, or list several in `datasets`")
     if dataset_args.datasets and script_args.dataset_name not in (None, POCKET):
         warnings.warn(
-            f"dataset_name={script_args.dataset_name!r} is skipped: `datasets` says what is trained on.", stacklevel=3
+            f"dataset_name={script_args.dataset_name!r} is ignored: `datasets` lists what to train on.", stacklevel=3
         )
     if model_args.model_name_or_path == POCKET and (dataset_args.datasets or script_args.dataset_name != POCKET):
         named = script_args.dataset_name or "datasets"
@@ -92,7 +92,10 @@ def _validate(script_args: ReproScriptArguments, model_args: ModelConfig, datase
             f"dataset_name={POCKET!r}. Name a model too"
         )
     if dataset_args.streaming:
-        raise ValueError("streaming=True: problems are held out of the whole dataset. Leave the setting out")
+        raise ValueError(
+            "streaming=True: held-out problems are chosen from the whole dataset, which a stream cannot provide. "
+            "Leave the setting out"
+        )
 
 
 def find_checkpoint(training_args: ReproConfigMixin) -> str | None:

@@ -1,7 +1,6 @@
 """`accelerate launch` for a training command, as TRL's command line has it."""
 
 import importlib.util
-import os
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,13 +72,17 @@ def launch(launcher_arguments: Sequence[str], script_arguments: Sequence[str]) -
         ValueError: what `accelerate launch` says against its arguments, or a value where none belongs.
     """
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from accelerate.utils import patch_environment
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     quiet_launcher()
     arguments = launch_command_parser().parse_args([*launcher_arguments, "--module", MODULE, *script_arguments])
     if arguments.training_script != MODULE:
-        raise ValueError(f"{arguments.training_script!r}: settings are given by name, such as `--num_processes 2`")
-    with _interrupts_go_to_the_training(), _asked_processes(arguments.num_processes):
+        raise ValueError(f"{arguments.training_script!r}: give settings by name, such as `--num_processes 2`")
+    number = arguments.num_processes
+    # The processes are told how many the user asked for: accelerate can start fewer without a word.
+    asked = {} if number is None else {PROCESSES_VARIABLE: number}
+    with _interrupts_go_to_the_training(), patch_environment(**asked):
         try:
             launch_command(arguments)
         except subprocess.CalledProcessError as error:
@@ -91,24 +94,9 @@ def launch(launcher_arguments: Sequence[str], script_arguments: Sequence[str]) -
 
 @contextmanager
 def _interrupts_go_to_the_training() -> Iterator[None]:
-    """
-    Ctrl-C reaches every process of the terminal. The training ends by itself then, and is waited for.
-    """
+    """Ctrl-C reaches every process of the terminal. The training ends by itself then, and is waited for."""
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _asked_processes(number: int | None) -> Iterator[None]:
-    """Tell the processes how many of them the user asked for, if he did: accelerate can start fewer without a word."""
-    if number is None:
-        yield
-        return
-    os.environ[PROCESSES_VARIABLE] = str(number)
-    try:
-        yield
-    finally:
-        del os.environ[PROCESSES_VARIABLE]

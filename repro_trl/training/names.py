@@ -26,7 +26,7 @@ def split_options(tokens: Sequence[str]) -> list[list[str]]:
         elif groups:
             groups[-1].append(token)
         else:
-            raise ValueError(f"{token!r}: settings are given by name, such as `--max_steps 100`")
+            raise ValueError(f"{token!r}: give settings by name, such as `--max_steps 100`")
     return groups
 
 
@@ -58,7 +58,7 @@ def read_config(path: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"config={path!r}: the file is not YAML ({error})") from error
     if not isinstance(config, dict):
-        raise ValueError(f"config={path!r}: give a mapping, one `setting: value` per line")
+        raise ValueError(f"config={path!r}: must be a mapping, one `setting: value` per line")
     return config
 
 

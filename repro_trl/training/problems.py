@@ -20,12 +20,11 @@ from ..columns import (
 )
 from ..config import ReproConfigMixin
 from ..demo import task as demo_task
+from ..trainers.ground_truth import ROWS_FOR_CHOICE, spread_rows
 from ..validation import check_integer, check_text
 from .algorithms import POCKET
 from .arguments import ReproScriptArguments
 from .files import load_splits
-
-_ROWS_FOR_CHOICE = 100
 
 Prompt = str | list[dict[str, Any]]
 
@@ -46,7 +45,7 @@ def load_problems(
         ValueError: a split or a column that is not there, or a problem that is none.
     """
     check_integer(script_args, "num_eval_problems", 0, " (0: none are held out)")
-    check_text(script_args, "prompt_column", "the name of a dataset column", "the one found by its name")
+    check_text(script_args, "prompt_column", "the name of a dataset column", "the column found by name")
     count = script_args.num_eval_problems
     mixture = dataset_args.datasets if dataset_args else []
     if not mixture and script_args.dataset_name in (None, POCKET):
@@ -54,14 +53,17 @@ def load_problems(
         training_args.repro_answer_column = training_args.repro_answer_column or find_answer_column([train[0]])
         return train, held_out
     if script_args.dataset_streaming:
-        raise ValueError("dataset_streaming=True: problems are held out of the whole dataset. Leave the setting out.")
+        raise ValueError(
+            "dataset_streaming=True: held-out problems are chosen from the whole dataset, which a stream cannot "
+            "provide. Leave the setting out."
+        )
 
     if mixture:
         splits = get_dataset(dataset_args)
     else:
         splits = load_splits(script_args.dataset_name, script_args.dataset_config)
     train, held_out = _choose_splits(splits, script_args)
-    rows = list(train.select(range(0, len(train), -(-len(train) // _ROWS_FOR_CHOICE) or 1)))
+    rows = list(spread_rows(train, ROWS_FOR_CHOICE, ""))
     prompt_column = script_args.prompt_column or find_column(rows, PROBLEM_COLUMNS)
     if prompt_column is None or not any(has_column(row, prompt_column) for row in rows):
         raise ValueError(
@@ -74,7 +76,7 @@ def load_problems(
     to_row = _row_reader(prompt_column, training_args.repro_answer_column, script_args.instruction, tokenizer)
     train = _read_rows(train, to_row, prompt_column)
     if len(train) == 0:
-        raise ValueError(f"prompt_column={prompt_column!r} holds no problem in any row.")
+        raise ValueError(f"prompt_column={prompt_column!r} has no problem in any row.")
     if not count:
         return train, None
     if held_out is None:
@@ -84,12 +86,12 @@ def load_problems(
     rest = _without(train, held_out)
     if len(rest) == 0:
         raise ValueError(
-            f"dataset_test_split={script_args.dataset_test_split!r} holds every problem of "
+            f"dataset_test_split={script_args.dataset_test_split!r} contains every problem of "
             f"{script_args.dataset_train_split!r}: name another split, or set num_eval_problems to 0."
         )
     if len(rest) < len(train):
         PartialState().print(
-            f"{len(train) - len(rest)} training problems are held-out ones too, and left out of training."
+            f"{len(train) - len(rest)} training problems are also held out; they are removed from training."
         )
     return rest, held_out
 
@@ -136,7 +138,7 @@ def _read_problem(value: Any, column: str) -> Prompt | None:
         paths = [f"{column}.{path}" for path in column_paths(fields)] if isinstance(value, dict) else []
         remedy = f" Name one of its fields: {', '.join(map(repr, paths))}." if paths else ""
         raise ValueError(
-            f"prompt_column={column!r} holds neither text nor messages with role and content, but {value!r}.{remedy}"
+            f"prompt_column={column!r} has neither text nor messages with role and content, but {value!r}.{remedy}"
         )
     if value is None or isinstance(value, list) or (isinstance(value, float) and value != value):
         return None
@@ -146,7 +148,7 @@ def _read_problem(value: Any, column: str) -> Prompt | None:
 def _read_rows(dataset: Dataset, read: Callable[[dict[str, Any]], dict[str, Any]], prompt_column: str) -> Dataset:
     kept = dataset.filter(lambda row: _read_problem(read_column(row, prompt_column), prompt_column) is not None)
     if len(kept) < len(dataset):
-        PartialState().print(f"{len(dataset) - len(kept)} rows without a problem are left out.")
+        PartialState().print(f"{len(dataset) - len(kept)} rows without a problem are skipped.")
     unused = [prompt_column] if prompt_column in dataset.column_names and prompt_column != "prompt" else None
     return kept.map(read, remove_columns=unused)
 
@@ -157,7 +159,8 @@ def _carve_out(train: Dataset, count: int, seed: int) -> tuple[Dataset, Dataset 
     firsts = sorted({key: index for index, key in reversed(list(enumerate(keys)))}.values())
     if len(firsts) < 2:
         PartialState().print(
-            "The dataset has one problem: none is held out, and no figures before and after are measured."
+            "The dataset has only one problem, so none is held out, and there is no evaluation before and after "
+            "training."
         )
         return train, None
     parts = train.select(firsts).train_test_split(test_size=min(count, len(firsts) // 2), seed=seed)

@@ -79,7 +79,7 @@ class ProgressLines(TrainerCallback):
                 print(f"step {state.global_step:>4}/{state.max_steps}  {label}:  {line}", flush=True)
 
 
-class ProgressBar(TrainerCallback):
+class ProgressBar(ProgressCallback):
     """
     One bar for the training, with the figures of the last logging step, or of the last evaluation, behind it.
 
@@ -88,13 +88,14 @@ class ProgressBar(TrainerCallback):
     """
 
     def __init__(self, training: Mapping[str, str], held_out: Mapping[str, str]) -> None:
+        super().__init__()
         self.training, self.held_out = training, held_out
-        self.bar: tqdm | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.current_step = state.global_step
         if state.is_world_process_zero:
-            self.bar = tqdm(
-                desc="measuring held-out problems " if args.eval_on_start else "",
+            self.training_bar = tqdm(
+                desc="evaluating held-out problems " if args.eval_on_start else "",
                 total=state.max_steps,
                 initial=state.global_step,
                 dynamic_ncols=True,
@@ -102,27 +103,18 @@ class ProgressBar(TrainerCallback):
             )
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.set_description_str("measuring held-out problems ")
+        if self.training_bar is not None:
+            self.training_bar.set_description_str("evaluating held-out problems ")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.set_description_str("")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.update(state.global_step - self.bar.n)
+        if self.training_bar is not None:
+            self.training_bar.set_description_str("")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        if self.bar is None or not logs:
+        if self.training_bar is None or not logs:
             return
         if line := figures(logs, self.training, _BAR) or figures(logs, self.held_out, _BAR):
-            self.bar.set_postfix_str(line)
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+            self.training_bar.set_postfix_str(line)
 
 
 def show_progress(trainer: Any, held_out: Mapping[str, str]) -> None:

@@ -45,7 +45,7 @@ def _load(name: str) -> Callable[..., list[float | None]]:
     if not module_name:
         raise ValueError(
             f"reward_funcs: {name!r} is none of {', '.join(REWARD_FUNCS)} (the nearest is "
-            f"{nearest(name, REWARD_FUNCS)!r}). For a function of your own, give its import path, such as "
+            f"{nearest(name, REWARD_FUNCS)!r}). For your own function, give its import path, such as "
             "my_lib.rewards.brevity"
         )
     folder = str(Path.cwd())
@@ -56,7 +56,7 @@ def _load(name: str) -> Callable[..., list[float | None]]:
     except (ModuleNotFoundError, AttributeError) as error:
         raise ValueError(f"reward_funcs: {name!r} cannot be imported ({error})") from error
     if not callable(function):
-        raise ValueError(f"reward_funcs: {name!r} is no function")
+        raise ValueError(f"reward_funcs: {name!r} is not a function")
     return function
 
 
@@ -79,7 +79,7 @@ def reward_weights(given: Sequence[float] | None, names: Sequence[str] | None, o
         return list(given)
     if given is not None and len(given) != others:
         raise ValueError(
-            f"reward_weights={list(given)}: give {others + 1} weights, the first for the verdict on the answer, or "
+            f"reward_weights={list(given)}: give {others + 1} weights, the first for the answer reward, or "
             f"{others}, one for each of reward_funcs and the reward model"
         )
     if not others:

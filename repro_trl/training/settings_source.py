@@ -95,12 +95,8 @@ def _find(module: str, name: str) -> tuple[str, ast.ClassDef | ast.Assign] | Non
 
 
 def _imported_module(module: str, node: ast.ImportFrom) -> str:
-    if node.level == 0:
-        return node.module
     package = module if _file(module).name == "__init__.py" else module.rpartition(".")[0]
-    for _ in range(node.level - 1):
-        package = package.rpartition(".")[0]
-    return f"{package}.{node.module}" if node.module else package
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
 
 
 @cache

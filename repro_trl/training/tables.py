@@ -29,11 +29,6 @@ def write_rows(rows: Rows, output_dir: str | Path) -> None:
     Path(output_dir, BEFORE_AFTER_FILE).write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
-def read_rows(output_dir: str | Path) -> Rows:
-    """The rows that a run has left in its folder."""
-    return json.loads(Path(output_dir, BEFORE_AFTER_FILE).read_text(encoding="utf-8"))
-
-
 def compare_runs(plain: str | Path, repro: str | Path, title: str) -> str:
     """
     Two runs from the same model side by side.
@@ -43,7 +38,9 @@ def compare_runs(plain: str | Path, repro: str | Path, title: str) -> str:
         repro: folder of the run with it.
         title: of the algorithm.
     """
-    plain_rows, repro_rows = read_rows(plain), read_rows(repro)
+    plain_rows, repro_rows = (
+        json.loads(Path(folder, BEFORE_AFTER_FILE).read_text(encoding="utf-8")) for folder in (plain, repro)
+    )
     # J is not measured without RePro.
     shown = [column for column in repro_rows["after"] if plain_rows["after"].get(column) is not None]
     plain_rows, repro_rows = (

@@ -22,24 +22,28 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments that say what the columns of a file are."""
     rows = parser.add_argument_group("columns")
     rows.add_argument(
-        "--prompt_column", metavar="NAME", help="Text or messages. Default: prompt, problem or question."
+        "--prompt_column",
+        metavar="NAME",
+        help="Column with the prompt: text or messages. Default: prompt, problem or question.",
     )
     rows.add_argument(
         "--completion_column",
         metavar="NAME",
-        help="A text, one message, or a list of either. Default: completion, completions, response or responses.",
+        help="Column with the completion: text, one message, or a list of either. Default: completion, "
+        "completions, response or responses.",
     )
     rows.add_argument(
         "--answer_column",
         "--repro_answer_column",
         metavar="NAME",
-        help="Ground truth: an answer, or a solution with it; a dot leads into a nested column. Default: as in "
-        "training, the first of the usual names that holds answers.",
+        help="Column with the ground truth: an answer, or a solution with it; a dot selects a field of a nested "
+        "column. Default: as in training, the first of the usual names that has answers.",
     )
     rows.add_argument(
         "--as_user_message",
         action="store_true",
-        help="Put prompts that are text into the chat template, as a user's message; otherwise they are left alone.",
+        help="Put prompts that are text into the chat template, as a user message. By default, they are left as "
+        "they are.",
     )
 
 
@@ -60,16 +64,16 @@ def add_scoring_arguments(
         parser: takes the arguments.
         defaults: of settings that differ from those in training.
     """
-    model = add_model_arguments(parser, "Hub name or folder. Default: the embedded model.")
+    model = add_model_arguments(parser, "Name on the Hub, or local folder. Default: the bundled model.")
     add_former_name(parser, "--revision", "--model_revision")
-    model.add_argument("--device", metavar="NAME", help="Default: the accelerator, or else the CPU.")
+    model.add_argument("--device", metavar="NAME", help="Default: the accelerator if there is one, else the CPU.")
     model.add_argument(
         "--temperature",
         type=_scoring_temperature,
         default=1.0,
-        help="By which logits are divided, as in training: above 0. Default: %(default)s.",
+        help="Sampling temperature, as in training; above 0. Default: %(default)s.",
     )
-    add_batch_size(model, "Completions of one prompt that share a forward. Default: %(default)s.", default=8)
+    add_batch_size(model, "Completions of one prompt per forward pass. Default: %(default)s.", default=8)
     repro = parser.add_argument_group("RePro's settings, as in training")
     for f in dataclasses.fields(ReproConfigMixin):
         if f.name not in _TRAINING_SETTINGS:
@@ -95,7 +99,7 @@ def _scoring_temperature(text: str) -> float:
         return positive_number(text)
     except argparse.ArgumentTypeError as error:
         raise argparse.ArgumentTypeError(
-            f"{error}, for scores are read off the distribution that is sampled from, and greedy decoding has none"
+            f"{error}, because scores come from the distribution that is sampled from, and greedy decoding has none"
         ) from None
 
 

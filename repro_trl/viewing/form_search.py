@@ -54,8 +54,8 @@ def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str)
     found = evidence.separations()
     if found is None:
         print(
-            f"repro-trl {command}: repro_answer_prefix='auto' found too few right or too few wrong completions among "
-            f"the first {len(texts)}: the answer is asked for in the paper's form.",
+            f"repro-trl {command}: repro_answer_prefix='auto' found too few correct or too few wrong completions "
+            f"among the first {len(texts)}, so the paper's form is used.",
             file=sys.stderr,
         )
         return
@@ -83,12 +83,19 @@ def _ask(
     answers: Sequence[str | None],
 ) -> None:
     batch, rows, _ = scorer.read(prompt_ids, completions, answers)
-    reader, think_end = scorer.reader, scorer.settings.repro_think_end
-    for first in range(0, len(rows), scorer.batch_size):
-        part = rows[first : first + scorer.batch_size]
-        asked = [reader.encode_forms(row, answers[row.index], evidence.forms) for row in part]
-        with scoring_mode(scorer.model, scorer.method):
-            values = ask_forms(scorer.model, batch, part, asked, scorer.temperature, scorer.method)
-        texts = [readable_text(scorer.tokenizer, completions[row.index], think_end) for row in part]
-        right = [verify_answer(text, answers[row.index], think_end) for text, row in zip(texts, part, strict=True)]
-        evidence.add(values, torch.tensor(right, dtype=torch.bool))
+    with scoring_mode(scorer.model, scorer.method):
+        found = ask_forms(
+            scorer.model,
+            batch,
+            rows,
+            scorer.reader,
+            answers,
+            evidence.forms,
+            scorer.temperature,
+            scorer.method,
+            scorer.batch_size,
+        )
+    think_end = scorer.settings.repro_think_end
+    texts = [readable_text(scorer.tokenizer, ids, think_end) for ids in completions]
+    right = [bool(verify_answer(*pair, think_end)) for pair in zip(texts, answers, strict=True)]
+    evidence.add(found, torch.tensor(right, dtype=torch.bool))

@@ -36,7 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the page and what else is asked for; 1 if rows were refused, 130 if Ctrl-C cut the work short."""
     if len(arguments.problem) != len(arguments.answer):
         raise ValueError(
-            f"{len(arguments.problem)} --problem and {len(arguments.answer)} --answer: give one for each."
+            f"{len(arguments.problem)} --problem but {len(arguments.answer)} --answer: give one answer for each "
+            "problem."
         )
     for file in (arguments.html, arguments.traces, arguments.png):
         if file is not None:
@@ -55,13 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
                 raise
             is_cut = True
     if not traces:
-        hint = "" if holds_traces else " Give ground truths with --answers_from where the file has none."
+        hint = "" if holds_traces else " If the file has no ground truths, pass them with --answers_from."
         raise ValueError(f"there is nothing to show: {source.refused} rows or files were refused.{hint}")
     groups = _by_prompt(traces)
     _write(arguments, traces, groups, holds_traces)
-    print(f"{len(traces)} completions of {len(groups)} prompts in {arguments.html}.")
+    print(f"Wrote {len(traces)} completions of {len(groups)} prompts to {arguments.html}.")
     if is_cut:
-        print("repro-trl inspect: interrupted; the page shows what was scored before.", file=sys.stderr)
+        print("repro-trl inspect: interrupted; the page shows what was scored so far.", file=sys.stderr)
         return INTERRUPTED
     return FAILED if source.refused else DONE
 
@@ -85,10 +86,10 @@ def _title(arguments: argparse.Namespace, hold_traces: bool) -> str:
     names = [Path(name).name for name in arguments.source]
     if len(names) > 2:
         names = [f"{names[0]} … {names[-1]}"]
-    problems = ", ".join(names) or ("problems typed in" if arguments.problem else "embedded problems")
+    problems = ", ".join(names) or ("problems typed in" if arguments.problem else "bundled problems")
     if hold_traces:
         return f"Traces of {problems}"
-    return f"{arguments.model_name_or_path or 'Embedded model'} on {problems}"
+    return f"{arguments.model_name_or_path or 'Bundled model'} on {problems}"
 
 
 def _by_prompt(traces: list[Trace]) -> list[list[Trace]]:

@@ -51,7 +51,7 @@ class Source:
         files = [file for files in self._files.values() for file in files]
         traces = [file for file in files if is_trace(next((record for _, record in _scan(file)), None))]
         if traces and (len(traces) < len(files) or len(self._files) < len(self._names) or self._arguments.problem):
-            raise ValueError(f"{traces[0]} holds traces, and other sources do not. Show them in a page of their own.")
+            raise ValueError(f"{traces[0]} has traces, but other sources do not. Show traces on a page of their own.")
         return bool(traces)
 
     def traces(self) -> Iterator[Trace]:
@@ -143,5 +143,5 @@ def _read_hub(name: str, split: str) -> Iterator[tuple[str, Any]]:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(
-            f"{name}: there is no such file or folder, and the Hub gives no split {split!r} of it ({reason})"
+            f"{name}: there is no such file or folder, and loading split {split!r} from the Hub failed ({reason})"
         ) from error

@@ -72,7 +72,7 @@ def _blocks(trace: Trace) -> list[_Block]:
             blocks.append(_Block(lines, reward, entropy))
     if len(blocks) <= _MAX_BLOCKS:
         return blocks
-    left_out = _Block([f"… {len(blocks) - _MAX_BLOCKS} segments are left out …"], None, None)
+    left_out = _Block([f"… {len(blocks) - _MAX_BLOCKS} segments omitted …"], None, None)
     return [*blocks[: _MAX_BLOCKS - 2], left_out, *blocks[-2:]]
 
 

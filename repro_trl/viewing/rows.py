@@ -233,7 +233,7 @@ def _check_text(name: str, text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"{name!r} holds half a surrogate pair, \\u{ord(text[error.start]):04x}") from None
+        raise ValueError(f"{name!r} contains half a surrogate pair, \\u{ord(text[error.start]):04x}") from None
     return text
 
 

@@ -25,7 +25,7 @@ from .scorer import CompletionScorer, ScoredGroup
 
 
 def run(arguments: argparse.Namespace) -> int:
-    kept = "What was done is kept; the same command goes on from there."
+    kept = "Finished work is kept; run the same command again to resume."
     return run_command("score", lambda: _run(arguments), kept)
 
 
@@ -50,7 +50,7 @@ def _input_files(source: Path, output: Path) -> list[Path]:
     if output.is_dir():
         raise ValueError(f"{output} is a folder. Name the file to write.")
     if output.exists() and any(output.samefile(file) for file in files):
-        raise ValueError(f"{output} is the input, too. Name another file.")
+        raise ValueError(f"{output} is also the input. Name another file.")
     errors = []
     for row in scan_rows(source):
         if not isinstance(row, RowFileError):
@@ -83,14 +83,15 @@ def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> No
         return
     if not file.is_file():
         raise ValueError(
-            f"{output} exists, and {file.name} does not, so it cannot be gone on with. Name another file, or give "
+            f"{output} exists, but {file.name} does not, so it cannot be resumed. Name another file, or pass "
             "--overwrite."
         )
-    former = read_object(file, "Name another output, or give --overwrite.")
+    former = read_object(file, "Name another output, or pass --overwrite.")
     changed = sorted(name for name in former.keys() | settings.keys() if former.get(name) != settings.get(name))
     if changed:
         raise ValueError(
-            f"{output} was begun with other values of {', '.join(changed)}. Give those of {file.name}, or --overwrite."
+            f"{output} was started with other values of {', '.join(changed)}. Use those in {file.name}, or pass "
+            "--overwrite."
         )
 
 
@@ -104,8 +105,8 @@ def _check_written(row: Row, line: bytes, output: Path) -> None:
     # As text, in which NaN equals itself, of what was read from text, in which 1e22 and 1E+22 are one number.
     if json_text(written) != json_text(parse_json(record, row.place)):
         raise ValueError(
-            f"{output} does not belong to this input: its row for {row.place} is another one. Give --overwrite, "
-            "or name another file."
+            f"{output} does not belong to this input: its row for {row.place} is a different one. Pass "
+            "--overwrite, or name another file."
         )
 
 
@@ -144,15 +145,15 @@ def _score_files(
             progress.set_postfix(refused=reader.refused, refresh=False)
         if num_written:
             raise ValueError(
-                f"{arguments.output} has more rows than the input. Give --overwrite, or name another file."
+                f"{arguments.output} has more rows than the input. Pass --overwrite, or name another file."
             )
     if reader.too_long:
         print(
-            f"{reader.too_long} completions are longer than the {scorer.context_length} tokens that the model was "
-            "made for; their scores say little.",
+            f"{reader.too_long} completions are longer than the model's {scorer.context_length} tokens; their "
+            "scores mean little.",
             file=sys.stderr,
         )
-    print(f"{num_rows} rows in {arguments.output}, {reader.refused} refused.", file=sys.stderr)
+    print(f"Wrote {num_rows} rows to {arguments.output}; {reader.refused} rows were refused.", file=sys.stderr)
     return FAILED if reader.refused else DONE
 
 

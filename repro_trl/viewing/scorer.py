@@ -140,7 +140,7 @@ class CompletionScorer:
             raise ValueError("the prompt has no tokens")
         batch, rows, skipped = self.read(prompt_ids, completions, answers)
         settings = self.settings
-        num_boundaries = boundary_count(max((len(row.starts) for row in rows), default=0), settings.repro_top_k)
+        num_boundaries = boundary_count(rows, settings.repro_top_k)
         with scoring_mode(self.model, self.method):
             found = score_batch(
                 self.model,
@@ -189,7 +189,7 @@ class CompletionScorer:
             problem = self._shared_error()
         if problem is None:
             return method
-        logger.warning("repro_method='auto' takes the slower 'replay': %s.", problem)
+        logger.warning("repro_method='auto' uses the slower 'replay': %s.", problem)
         return "replay"
 
     def _shared_error(self) -> str | None:
@@ -197,7 +197,7 @@ class CompletionScorer:
         ids = self.encode_completion("1 + 1 = 2\n\n2 + 2 = 4\n\n")
         row = self.reader.row(0, *self.reader.cut(ids), "4")
         top_k = self.settings.repro_top_k
-        num_boundaries = boundary_count(len(row.starts), top_k)
+        num_boundaries = boundary_count([row], top_k)
         with scoring_mode(self.model, "shared"):
             difference = method_difference(
                 self.model, self._batch(ids, [ids]), row, top_k, num_boundaries, self.temperature

@@ -229,7 +229,7 @@ def test_what_cannot_be_compared(finished, policy, tmp_path, capsys):
         (["--verify_workers", "0"], "--verify_workers: '0'"),
         (["--compare_to", "nowhere"], "compare_to='nowhere'"),
         (["--backend", "vllm"], "vLLM is not installed"),
-        (["--tasks", " ,"], "tasks=' ,' names none"),
+        (["--tasks", " ,"], "tasks=' ,' is empty"),
         (["--model", "/nowhere"], "model='/nowhere' cannot be loaded: there is no such folder"),
     ],
 )

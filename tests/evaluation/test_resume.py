@@ -151,6 +151,6 @@ def test_a_tokenizer_without_padding_and_end(policy, tasks, tmp_path, capsys):
 
 def test_settings_of_vllm_are_skipped_aloud(policy, tasks, tmp_path, capsys):
     assert evaluation(policy, tasks[0], tmp_path, "--vllm_max_model_length", "64") == 0
-    assert "settings of vLLM are skipped" in capsys.readouterr().err
+    assert "vLLM settings are ignored" in capsys.readouterr().err
     assert evaluation(policy, tasks[0], tmp_path, "--vllm_gpu_memory_utilization", "1.5") == 2
     assert "vllm_gpu_memory_utilization=1.5" in capsys.readouterr().err

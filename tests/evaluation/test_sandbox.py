@@ -287,7 +287,7 @@ def test_no_isolation_no_programs(monkeypatch):
     monkeypatch.setattr(sandbox, "_CHILD", "/nowhere")
     usable_isolation.cache_clear()
     try:
-        with pytest.raises(SandboxError, match="in a sandbox only"):
+        with pytest.raises(SandboxError, match="only run in a sandbox"):
             usable_isolation()
     finally:
         usable_isolation.cache_clear()

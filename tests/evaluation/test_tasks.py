@@ -352,7 +352,7 @@ def test_names_that_lead_nowhere(tmp_path):
         load_task("aime26")
     with pytest.raises(TaskError, match=r"nowhere.jsonl: there is no such file"):
         load_task(str(tmp_path / "nowhere.jsonl"))
-    with pytest.raises(TaskError, match="is no folder"):
+    with pytest.raises(TaskError, match="is not a folder"):
         load_task("aime24", tmp_path / "nowhere")
     (tmp_path / "broken.jsonl").write_text("{")
     with pytest.raises(TaskError, match=r"broken.jsonl, line 1: it is not JSON"):

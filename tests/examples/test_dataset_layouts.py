@@ -39,7 +39,7 @@ def run_on(layout, policy, folder, **options):
 def test_first_step_of_the_example_script(tmp_path, policy, capsys, name):
     layout = LAYOUTS[name]
     run_on(layout, policy, tmp_path, **layout.settings)
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Ground truth is read from"))
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Reading the ground truth from"))
     assert f"column {layout.column!r}" in line and f"for example {layout.answers[0]!r}." in line
 
 
@@ -65,7 +65,7 @@ def test_layout_whose_columns_must_be_named_says_which(tmp_path, policy):
     layout = LAYOUTS["ORZ"]
     with pytest.raises(ValueError, match=r"prompt_column=None.*'0\.value'"):
         run_on(layout, policy, tmp_path)
-    with pytest.raises(ValueError, match=r"repro_answer_column=None.*'1\.ground_truth\.value' sounds like one"):
+    with pytest.raises(ValueError, match=r"repro_answer_column=None.*'1\.ground_truth\.value' looks like one"):
         run_on(layout, policy, tmp_path, prompt_column="0.value")
 
 

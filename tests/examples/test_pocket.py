@@ -6,6 +6,15 @@ import pytest
 import torch
 from pocket.evaluate import Evaluation, evaluate, format_table
 from pocket.make import MODEL_DIR, make, make_tokenizer
+from pocket.traces import (
+    DELIMITER,
+    THINK_END,
+    TraceStyle,
+    accuracy_reward,
+    is_correct,
+    label_segments,
+    make_trace,
+)
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from repro_trl.demo import task
@@ -24,22 +33,22 @@ def model():
     return AutoModelForCausalLM.from_pretrained(MODEL_DIR)
 
 
-def traces(count: int, style: task.TraceStyle, seed: int = 0) -> list[tuple[task.Problem, list[str], str]]:
+def traces(count: int, style: TraceStyle, seed: int = 0) -> list[tuple[task.Problem, list[str], str]]:
     rng = random.Random(seed)
     return [
-        (problem, *task.make_trace(problem, rng, style))
+        (problem, *make_trace(problem, rng, style))
         for problem, _ in zip(task.problems(seed, held_out=False), range(count), strict=False)
     ]
 
 
 def test_the_tokenizer_gives_every_text_back(tokenizer):
-    texts = [problem.text + "".join(segments) + ending for problem, segments, ending in traces(300, task.TraceStyle())]
+    texts = [problem.text + "".join(segments) + ending for problem, segments, ending in traces(300, TraceStyle())]
     texts += ["", " ", "\n\n\n", " a  b ", "Zwölf 漢字 👍\t</think> \\boxed{07}\n\n", "A: 3+4 =7", "<think></think>\n"]
     assert tokenizer.batch_decode(tokenizer(texts, add_special_tokens=False)["input_ids"]) == texts
 
 
 def test_digits_delimiter_and_marker_are_one_token_each(tokenizer):
-    for text in [*"0123456789", task.DELIMITER, task.THINK_END, "\\boxed{", "}"]:
+    for text in [*"0123456789", DELIMITER, THINK_END, "\\boxed{", "}"]:
         assert len(tokenizer(text, add_special_tokens=False)["input_ids"]) == 1, text
     ids = tokenizer("\\boxed{70412}", add_special_tokens=False)["input_ids"]
     assert [tokenizer.decode([token]) for token in ids] == ["\\boxed{", *"70412", "}"]
@@ -78,7 +87,7 @@ def test_training_and_held_out_problems_are_disjoint():
     train = {row["prompt"][0]["content"] for row in task.train_dataset(4096, seed=0)}
     held_out = {row["prompt"][0]["content"] for row in task.eval_dataset(512, seed=0)}
     assert not train & held_out
-    warm_up = {problem.text for problem, *_ in traces(2000, task.TraceStyle())}
+    warm_up = {problem.text for problem, *_ in traces(2000, TraceStyle())}
     assert not warm_up & held_out
 
 
@@ -94,28 +103,24 @@ def test_labels_of_a_hand_made_thought():
         "A: 3+4 = 1\n\n": "wrong",
         "C: 1+1 = 2\n\n": "filler",  # the problem has no C
     }
-    assert task.label_segments(PROBLEM, list(segments)) == list(segments.values())
+    assert label_segments(PROBLEM, list(segments)) == list(segments.values())
 
 
 def test_the_generators_style_shows_in_the_labels():
-    faultless = task.TraceStyle(clean_slip=0, slip=0, recheck_slip=0, early=0)
+    faultless = TraceStyle(clean_slip=0, slip=0, recheck_slip=0, early=0)
     for problem, segments, ending in traces(200, faultless):
-        labels = task.label_segments(problem, segments)
+        labels = label_segments(problem, segments)
         assert "wrong" not in labels and "fix" not in labels
         assert labels.count("step") == len(problem.items)
         assert ending == f"</think>\n\n\\boxed{{{problem.answer}}}"
-    for problem, segments, _ in traces(50, task.TraceStyle(clean=1, clean_slip=0, early=0)):
-        assert task.label_segments(problem, segments) == ["step"] * len(problem.items)
-    seen = {
-        label
-        for problem, segments, _ in traces(300, task.TraceStyle())
-        for label in task.label_segments(problem, segments)
-    }
+    for problem, segments, _ in traces(50, TraceStyle(clean=1, clean_slip=0, early=0)):
+        assert label_segments(problem, segments) == ["step"] * len(problem.items)
+    seen = {label for problem, segments, _ in traces(300, TraceStyle()) for label in label_segments(problem, segments)}
     assert seen == {"step", "wrong", "recheck", "fix", "filler", "restart"}
 
 
 def test_an_answer_repeats_the_last_results_and_is_verified_against_them():
-    for problem, segments, ending in traces(300, task.TraceStyle(early=0)):
+    for problem, segments, ending in traces(300, TraceStyle(early=0)):
         last = {}
         for segment in segments:
             for index, letter in enumerate(task.LETTERS[: len(problem.items)]):
@@ -124,22 +129,22 @@ def test_an_answer_repeats_the_last_results_and_is_verified_against_them():
         answer = "".join(last[index] for index in range(len(problem.items)))
         assert ending.endswith(f"\\boxed{{{answer}}}")
         completion = "".join(segments) + ending
-        assert task.is_correct(completion, f"\\boxed{{{problem.answer}}}") == (answer == problem.answer)
+        assert is_correct(completion, f"\\boxed{{{problem.answer}}}") == (answer == problem.answer)
 
 
 def test_thoughts_broken_off_early_are_answered_in_both_ways():
-    rows = traces(200, task.TraceStyle(early=1))
-    closed = sum(ending.startswith(task.THINK_END) for *_, ending in rows)
+    rows = traces(200, TraceStyle(early=1))
+    closed = sum(ending.startswith(THINK_END) for *_, ending in rows)
     assert 60 < closed < 140
     assert all(len(ending.split("{")[1].rstrip("}")) == len(problem.items) for problem, _, ending in rows)
 
 
 def test_overthinking_is_about_neutral_for_accuracy():
-    def accuracy(style: task.TraceStyle) -> float:
+    def accuracy(style: TraceStyle) -> float:
         rows = traces(3000, style)
-        return sum(task.is_correct(ending, f"\\boxed{{{problem.answer}}}") for problem, _, ending in rows) / len(rows)
+        return sum(is_correct(ending, f"\\boxed{{{problem.answer}}}") for problem, _, ending in rows) / len(rows)
 
-    assert abs(accuracy(task.TraceStyle(clean=1)) - accuracy(task.TraceStyle(clean=0))) < 0.08
+    assert abs(accuracy(TraceStyle(clean=1)) - accuracy(TraceStyle(clean=0))) < 0.08
 
 
 @pytest.mark.parametrize(
@@ -152,16 +157,16 @@ def test_overthinking_is_about_neutral_for_accuracy():
     ],
 )
 def test_the_reward_reads_the_last_box(completion, right):
-    assert task.accuracy_reward([completion], [r"\boxed{75}"]) == [right]
-    assert task.accuracy_reward([[{"role": "assistant", "content": completion}]], [r"\boxed{75}"]) == [right]
+    assert accuracy_reward([completion], [r"\boxed{75}"]) == [right]
+    assert accuracy_reward([[{"role": "assistant", "content": completion}]], [r"\boxed{75}"]) == [right]
 
 
 def test_the_packages_math_reward_agrees_with_the_tasks_own():
-    rows = traces(150, task.TraceStyle())
+    rows = traces(150, TraceStyle())
     completions = [[{"role": "assistant", "content": "".join(segments) + ending}] for _, segments, ending in rows]
     solutions = [f"\\boxed{{{problem.answer}}}" for problem, *_ in rows]
-    verdicts = make_answer_reward("solution", task.THINK_END)(completions=completions, solution=solutions)
-    own = task.accuracy_reward(completions, solutions)
+    verdicts = make_answer_reward("solution", THINK_END)(completions=completions, solution=solutions)
+    own = accuracy_reward(completions, solutions)
     assert verdicts == own and 0 < sum(own) < len(own)
 
 

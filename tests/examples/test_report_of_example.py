@@ -153,7 +153,7 @@ def test_the_page_has_the_numbers_of_the_table(runs, report):
 
 def test_what_is_missing_is_said(report):
     printed, page = report
-    note = "no metrics of RePro are in the logs"
+    note = "no RePro metrics in the logs"
     assert f"Note, plain: {note}" in printed and f"plain: {note}" in page
-    assert "reward hacking, repro: not judged: 3 training steps" in printed
+    assert "reward hacking, repro: not judged: only 3 training steps" in printed
     assert "No flags." in printed

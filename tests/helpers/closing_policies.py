@@ -4,10 +4,11 @@ import random
 from pathlib import Path
 
 import torch
+from pocket.traces import TraceStyle, make_trace
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from repro_trl.demo import MODEL_DIR
-from repro_trl.demo.task import TraceStyle, make_trace, problems
+from repro_trl.demo.task import problems
 
 # What stands between the last segment and the answer's digits.
 CLOSINGS = {

@@ -89,7 +89,7 @@ def test_runs_that_nothing_tells_apart_stay_apart(tmp_path):
     runs = make_runs(tmp_path, {"seed": 1}, {"seed": 1}, None, None)
     arms = group_runs(runs)
     assert [arm.name for arm in arms] == ["run 0", "run 1", "run 2", "run 3"]
-    assert "the settings and the seed of another run" in runs[1].notes[-1]
+    assert "the same settings and seed as another run" in runs[1].notes[-1]
 
 
 def test_runs_of_two_versions_stay_apart_and_it_is_said(tmp_path):
@@ -128,8 +128,8 @@ def test_a_start_or_end_that_is_no_number_is_said(tmp_path, gap):
     folder = write_run(tmp_path / "run", {ACCURACY: values, TOKENS: [5.0] * 6, PROCESS: [gap] * 6})
     write_run(tmp_path / "run", {ACCURACY: values, TOKENS: [5.0] * 6, PROCESS: [gap] * 6}, {6: {ACCURACY: gap}})
     notes = compare(group_runs([read_run(folder)])).notes
-    assert "accuracy (training) is no number after step 4, so its end is there, and not at step 6" in notes
-    assert "accuracy (training) is no number before step 2, so its start is there, and not at 1" in notes
+    assert "accuracy (training) is not a number after step 4, so its end is taken there and not at step 6" in notes
+    assert "accuracy (training) is not a number before step 2, so its start is taken there and not at step 1" in notes
     assert "accuracy (held out) was logged, but never as a finite number" in notes
     assert "process reward (training) was logged, but never as a finite number" in notes
     assert not any("thinking tokens" in note for note in notes)
@@ -141,7 +141,7 @@ def test_an_end_without_a_right_completion_is_said(tmp_path):
     for step, reward in ((1, 1.0), (2, 0.0)):
         write_completions(folder, step, [f"a {step}</think>1"], accuracy=[reward])
     notes = compare(group_runs([read_run(folder)])).notes
-    assert any(note.startswith("thinking tokens, correct (training) is no number after step 1") for note in notes)
+    assert any(note.startswith("thinking tokens, correct (training) is not a number after step 1") for note in notes)
 
 
 def test_tasks_evaluated_during_training_have_their_own_table(tmp_path, capsys):
@@ -176,7 +176,7 @@ def test_two_sources_of_a_quantity_are_said(tmp_path, capsys):
     assert main(["report", str(logs), str(completions)]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"backtracks\* +repro_alpha=0\.05 +– +2\.000", printed)
-    assert "Note, completions: backtracks (training) is read off logged completions, that of other runs" in printed
+    assert "Note, completions: backtracks (training) comes from logged completions, that of other runs" in printed
 
 
 def test_curves_have_the_steps_that_runs_share(tmp_path):

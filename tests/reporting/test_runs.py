@@ -35,7 +35,7 @@ class _Hostile:
 def test_a_hostile_pickle_runs_nothing(tmp_path):
     with zipfile.ZipFile(tmp_path / "training_args.bin", "w") as archive:
         archive.writestr("training_args/data.pkl", pickle.dumps({"repro_alpha": _Hostile()}))
-    assert read_settings(tmp_path) == ({}, ["training_args.bin holds no training arguments"])
+    assert read_settings(tmp_path) == ({}, ["training_args.bin has no training arguments"])
 
 
 @pytest.mark.parametrize("name", ["training_args.bin", "config.json", "run.json", "tokenizer.json"])
@@ -60,7 +60,7 @@ def test_an_older_checkpoint_takes_the_place_of_a_broken_state(tmp_path, content
         (place / "trainer_state.json").write_text(content)
     run = read_run(tmp_path)
     assert len(run.log) == 6
-    (note,) = [note for note in run.notes if "cannot be read as the state" in note]
+    (note,) = [note for note in run.notes if "cannot be read as a trainer state" in note]
     assert "checkpoint-9" in note and note.endswith("the log is that of checkpoint-6/trainer_state.json")
 
 
@@ -127,7 +127,7 @@ def test_a_stopped_run_is_read_from_its_newest_checkpoint(tmp_path):
         write_completions(tmp_path, step, [f"thought {step}"], accuracy=[1.0])
     run = read_run(tmp_path)
     assert (len(run.log), run.seed, list(run.training)) == (10, 10, [9, 10])
-    assert any("1 step(s) after the logs end, at step 10" in note for note in run.notes)
+    assert any("1 step(s) after the end of the logs, at step 10" in note for note in run.notes)
 
 
 def test_the_state_that_goes_furthest_is_taken(tmp_path):
@@ -138,7 +138,7 @@ def test_the_state_that_goes_furthest_is_taken(tmp_path):
 
 def test_missing_pieces_are_said(tmp_path):
     notes = " ".join(read_run(write_run(tmp_path / "logs", {ACCURACY: [0.5]})).notes)
-    assert "no training_args.bin" in notes and "no completions were logged" in notes and "no metrics of RePro" in notes
+    assert "no training_args.bin" in notes and "no completions were logged" in notes and "no RePro metrics" in notes
     write_completions(tmp_path / "completions only", 3, ["a</think>b"], accuracy=[1.0])
     run = read_run(tmp_path / "completions only")
     notes = " ".join(run.notes)
@@ -204,7 +204,7 @@ def test_the_run_s_own_delimiter_and_marker_are_used(tmp_path):
 def test_a_marker_that_is_nowhere_is_said(tmp_path):
     write_run(tmp_path, {ACCURACY: [0.5]}, settings={})
     write_completions(tmp_path, 1, ["a", None], accuracy=[1.0, 0.0])
-    assert any("no completion holds '</think>'" in note for note in read_run(tmp_path).notes)
+    assert any("no completion has '</think>'" in note for note in read_run(tmp_path).notes)
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ def test_column_of_a_usual_name_is_found_and_said(tmp_path, dataset, column, cap
         dataset.rename_column("solution", column),
         reward=lambda completions, **kwargs: [0.0] * len(completions),
     )
-    assert capsys.readouterr().out.count(f"Ground truth is read from column '{column}', for example") == 1
+    assert capsys.readouterr().out.count(f"Reading the ground truth from column '{column}', for example") == 1
     assert trainer.state.log_history[0]["repro/no_answer_ratio"] == 0
 
 

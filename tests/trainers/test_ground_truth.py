@@ -26,7 +26,7 @@ def test_column_and_one_example_are_said_once(capsys, caplog):
     truth = ground_truth([{"prompt": "?", "solution": WORKED, "answer": a} for a in ["5", "6", "7", None]])
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        "Ground truth is read from column 'answer' (not from 'solution'), for example '5'. 75% of the 4 rows have one."
+        "Reading the ground truth from column 'answer' (not from 'solution'), for example '5'. 75% of the 4 rows have an answer."
     ]
     assert truth.column == "answer" and truth.answer_of({"answer": r"so \boxed{8}"}) == "8"
     ground_truth([{"answer": "5"}], is_main_process=False)
@@ -35,12 +35,12 @@ def test_column_and_one_example_are_said_once(capsys, caplog):
 
 def test_share_of_a_huge_dataset_is_that_of_a_sample_spread_over_it(capsys):
     ground_truth([{"answer": str(i) if i < 3000 else None} for i in range(4000)])
-    assert "75% of 2,000 of the 4,000 rows have one" in capsys.readouterr().out
+    assert "75% of the 2,000 rows sampled from 4,000 have an answer" in capsys.readouterr().out
 
 
 def test_few_answers_are_a_warning(capsys, caplog):
     ground_truth([{"answer": "5" if i == 300 else None} for i in range(1000)])
-    assert "Less than 1% of the 1,000 rows have one" in caplog.text and not capsys.readouterr().out
+    assert "Less than 1% of the 1,000 rows have an answer" in caplog.text and not capsys.readouterr().out
 
 
 @pytest.mark.parametrize("blank", ["", "  ", None, r"\boxed{5", float("nan")])
@@ -61,13 +61,13 @@ def test_worked_solutions_in_place_of_answers_are_refused_with_share_and_example
     rows = [{"solution": worked}, {"solution": worked}, {"solution": "5"}]
     with pytest.raises(ValueError) as error:
         ground_truth(rows)
-    assert "67% of the answers are longer than an answer can be" in str(error.value)
+    assert "67% of the answers look like worked solutions" in str(error.value)
     assert repr(worked)[:40] in str(error.value) and "\\boxed{}" in str(error.value)
 
 
 def test_few_worked_solutions_are_a_warning_with_share_and_example(caplog):
     ground_truth([{"solution": WORKED}] + [{"solution": "5"}] * 3)
-    assert "25% of the answers are longer than an answer can be, for example 'Adding up" in caplog.text
+    assert "25% of the answers look like worked solutions, because they are too long for an answer, for example 'Adding up" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -94,15 +94,15 @@ def test_nested_columns_are_found_or_named():
 @pytest.mark.parametrize(
     ("row", "column", "message"),
     [
-        ({"reward_model": {"ground_truth": "5"}}, "reward_model", "holds a dict.*'reward_model.ground_truth'"),
+        ({"reward_model": {"ground_truth": "5"}}, "reward_model", "has dicts as values.*'reward_model.ground_truth'"),
         (
             {"reward_model": {"ground_truth": "5"}},
             "reward_model.truth",
             "'reward_model.truth' is not a column.*'reward_model.ground_truth'",
         ),
-        ({"meta": {"gold": "5"}}, None, "'meta.gold' sounds like one"),
-        ({"meta": json.dumps({"gold": "5"})}, None, "'meta.gold' sounds like one"),
-        ({"truth": "5"}, None, "'truth' sounds like one"),
+        ({"meta": {"gold": "5"}}, None, "'meta.gold' looks like one"),
+        ({"meta": json.dumps({"gold": "5"})}, None, "'meta.gold' looks like one"),
+        ({"truth": "5"}, None, "'truth' looks like one"),
         ({"answer": "5"}, "truth", "repro_answer_column='truth' is not a column of the dataset, which has .*'answer'"),
         ({"answer": True}, None, "column 'answer'.*True"),
     ],
@@ -168,7 +168,7 @@ def test_answer_fn_is_checked_before_training(answer_fn, message):
 def test_answer_fn_keeps_all_columns(caplog):
     truth = ground_truth([{"prompt": "?", "a": 1, "b": 2}], lambda row: row["a"], remove_unused_columns=True)
     assert truth.kept_columns(["prompt", "images"]) == ["prompt", "images", "a", "b"]
-    assert "remove_unused_columns=True is skipped" in caplog.text
+    assert "remove_unused_columns=True is ignored" in caplog.text
     stream = IterableDataset.from_generator(lambda: iter([{"prompt": "?"}]))
     with pytest.raises(ValueError, match="remove_unused_columns"):
         ground_truth(stream, lambda row: 1, remove_unused_columns=True)
@@ -219,7 +219,7 @@ def test_stream_is_checked_on_its_first_batches(capsys):
     observe(truth, rows, 10)
     assert truth.answer_of(rows[0]) == "5"
     (line,) = capsys.readouterr().out.splitlines()
-    assert "column 'answer'" in line and "50% of the rows of the first 4 generation batches have one" in line
+    assert "column 'answer'" in line and "50% of the rows of the first 4 generation batches have an answer" in line
 
 
 @pytest.mark.parametrize("blank", ["", None])
@@ -227,7 +227,7 @@ def test_stream_without_answers_is_a_warning_and_then_an_error(caplog, blank):
     rows = [{"prompt": "?", "solution": blank}]
     truth = ground_truth(stream_of(rows))
     observe(truth, rows, 1)
-    assert "repro_answer_column='solution': there is no answer in any row of the first generation batch" in caplog.text
+    assert "repro_answer_column='solution': found no answer in the first generation batch" in caplog.text
     with pytest.raises(ValueError, match="repro_answer_column='solution': there is no answer in any of the rows"):
         observe(truth, rows, 3)
 
@@ -238,7 +238,7 @@ def test_stream_of_worked_solutions_is_refused():
 
 
 def test_stream_without_the_column(caplog):
-    with pytest.raises(ValueError, match="'truth' sounds like one"):
+    with pytest.raises(ValueError, match="'truth' looks like one"):
         observe(ground_truth(stream_of([])), [{"truth": "5"}], 1)
     with pytest.raises(ValueError, match="repro_answer_column='gone' is not a column"):
         observe(ground_truth(stream_of([]), repro_answer_column="gone"), [{"answer": "5"}], 1)

@@ -45,10 +45,10 @@ def test_auto_falls_back_where_the_shared_method_is_wrong(tmp_path, policy, data
 
     monkeypatch.setattr("repro_trl.method.measure.branch_pass", wrong)
     replayed = train(policy, dataset, tmp_path, repro_method="replay")
-    assert "takes the slower 'replay'" not in caplog.text
+    assert "uses the slower 'replay'" not in caplog.text
     trainer = train(policy, dataset, tmp_path)
     assert trainer._scorer.method == "replay"
-    assert caplog.text.count("takes the slower 'replay': on this model 'shared' differs") == 1
+    assert caplog.text.count("uses the slower 'replay': on this model its results differ") == 1
     assert losses(trainer) == losses(replayed)
 
 
@@ -56,7 +56,7 @@ def test_auto_names_the_reason_for_replay_once(tmp_path, policy, dataset, caplog
     prompt_tuning = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     trainer = train(policy, dataset, tmp_path, model_args={"peft_config": prompt_tuning})
     assert trainer._scorer.method == "replay"
-    assert caplog.text.count("takes the slower 'replay': PEFT's PROMPT_TUNING puts tokens of its own") == 1
+    assert caplog.text.count("uses the slower 'replay': PEFT's PROMPT_TUNING puts its own tokens") == 1
     with pytest.raises(ValueError, match="repro_method='shared' is not exact for this model"):
         train(policy, dataset, tmp_path, model_args={"peft_config": prompt_tuning}, repro_method="shared", max_steps=1)
 
@@ -94,7 +94,7 @@ class WithImages(CheckedTrainer):
 def test_prompts_with_images_are_replayed(tmp_path, policy, dataset, caplog):
     replayed = train(policy, dataset, tmp_path, repro_method="replay")
     trainer = train(policy, dataset, tmp_path, trainer_class=WithImages)
-    assert caplog.text.count("takes the slower 'replay': prompts hold images") == 1
+    assert caplog.text.count("uses the slower 'replay': prompts have images") == 1
     for (_, _, total), (_, _, expected) in zip(trainer.rollouts, replayed.rollouts, strict=True):
         torch.testing.assert_close(total, expected, atol=1e-3, rtol=0)
     with pytest.raises(ValueError, match="repro_method='shared' cannot score prompts with images"):

@@ -6,7 +6,6 @@ import weakref
 import pytest
 import torch
 from peft import LoraConfig
-from tiny_policy import save_tiny_policy
 from tiny_runs import losses, settings, token_reward
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, set_seed
 
@@ -18,18 +17,6 @@ from repro_trl import (
     ReproReinforcePlusPlusConfig,
     ReproReinforcePlusPlusTrainer,
 )
-from repro_trl.demo import task
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def dataset():
-    return task.train_dataset(size=16, seed=3)
-
 
 TRAINERS = {
     "grpo": (ReproGRPOTrainer, ReproGRPOConfig),
@@ -148,7 +135,7 @@ def test_dropout_keeps_the_passes_apart(tmp_path, policy, dataset, caplog):
     model = AutoModelForCausalLM.from_pretrained(policy, config=config)
     trainer = train("grpo", policy, dataset, tmp_path, model=model, num_iterations=2, max_steps=4)
     assert trainer.scored == 0 and len(trainer.scores) == 2
-    assert caplog.text.count("reads the rollouts once more after the trainer's own pass: dropout is active") == 1
+    assert caplog.text.count("runs a second forward pass over the rollouts after the trainer's own: dropout is active") == 1
 
 
 def test_tools_keep_the_passes_apart(tmp_path, policy, dataset, caplog):
@@ -177,7 +164,7 @@ def test_model_that_keeps_nothing_in_that_pass(tmp_path, policy, dataset, caplog
     trainer = train("grpo", policy, dataset, tmp_path, model=model, **overrides)
     replayed = train("grpo", policy, dataset, tmp_path, repro_method="replay", **overrides)
     assert_same_scores(trainer, replayed)
-    assert caplog.text.count("the model keeps no keys and values in it") == 1
+    assert caplog.text.count("the model does not cache keys and values in it") == 1
 
 
 def test_wrong_method_is_found_out_within_the_pass(tmp_path, policy, dataset, monkeypatch, caplog):
@@ -191,7 +178,7 @@ def test_wrong_method_is_found_out_within_the_pass(tmp_path, policy, dataset, mo
     replayed = train("grpo", policy, dataset, tmp_path, repro_method="replay", **overrides)
     assert trainer._scorer.method == "replay"
     assert_same_scores(trainer, replayed)
-    assert caplog.text.count("takes the slower 'replay': on this model 'shared' differs") == 1
+    assert caplog.text.count("uses the slower 'replay': on this model its results differ") == 1
 
 
 def test_keys_and_values_are_let_go_before_the_next_micro_batch(tmp_path, policy, dataset, monkeypatch):

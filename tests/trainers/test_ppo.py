@@ -9,17 +9,11 @@ import torch
 from peft import LoraConfig
 from ranks import backend_settings, run_ranks
 from safetensors.torch import load_file
-from tiny_policy import save_tiny_policy
 from tiny_runs import token_reward, trl_settings
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification
 
 from repro_trl import PPOConfig, PPOTrainer, ReproPPOConfig, ReproPPOTrainer
 from repro_trl.demo import task
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from closing_policies import CLOSINGS, save_closing_policy
+from pocket.traces import accuracy_reward
 from ranks import backend_settings, run_ranks
 from tiny_policy import save_tiny_policy
 from tiny_runs import settings
@@ -32,7 +33,7 @@ def train(path, folder, train=True, **overrides):
     config = ReproGRPOConfig(
         **settings(folder, **{**SAMPLED, "repro_answer_prefix": "auto", "learning_rate": 1e-9, **overrides})
     )
-    trainer = ReproGRPOTrainer(str(path), task.accuracy_reward, config, task.train_dataset(size=32, seed=3))
+    trainer = ReproGRPOTrainer(str(path), accuracy_reward, config, task.train_dataset(size=32, seed=3))
     if train:
         trainer.train()
     return trainer
@@ -41,7 +42,7 @@ def train(path, folder, train=True, **overrides):
 def test_the_bundled_models_closing_is_found_in_the_first_batch(tmp_path, caplog):
     trainer = train(MODEL_DIR, tmp_path, gradient_accumulation_steps=2)
     assert trainer._scorer.reader.form.prefix.startswith("</think>\n\n")
-    assert caplog.text.count("repro_answer_prefix='auto': asking for the answer with") == 1
+    assert caplog.text.count("repro_answer_prefix='auto': using the answer form") == 1
     assert "the paper's form" in caplog.text
     (entry,) = [entry for entry in trainer.state.log_history if "repro/objective_auc" in entry]
     assert entry["repro/objective_auc"] > 0.9
@@ -134,7 +135,7 @@ def test_health_over_a_window(caplog):
     assert health.update(scored([-1.0, -2.0]), [True, True]) != health.update(scored([]), [])  # NaN
     assert health.update(scored([-3.0, -0.5]), [False, None]) == 1.0
     assert health.update(scored([-1.5]), [False]) == 0.75
-    assert "hardly tells" not in caplog.text
+    assert "hardly separates" not in caplog.text
 
 
 def test_noise_is_said_once(caplog):
@@ -144,7 +145,7 @@ def test_noise_is_said_once(caplog):
         for _ in range(4):
             auc = health.update(scored(torch.randn(32, generator=generator).tolist()), [True, False] * 16)
     assert 0.35 < auc < 0.65
-    assert caplog.text.count("J hardly tells right completions from wrong ones") == 1
+    assert caplog.text.count("J hardly separates correct completions from wrong ones") == 1
     other = ObjectiveHealth(scorer_of(MODEL_DIR, prefix=""))
     other.restore(health.state())
     assert other.update(scored([]), []) == auc

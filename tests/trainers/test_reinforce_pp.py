@@ -7,7 +7,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 from ranks import run_ranks
-from tiny_policy import save_tiny_policy
 from tiny_runs import losses, token_reward
 from tiny_runs import trl_settings as settings
 from transformers import AutoModelForCausalLM
@@ -20,11 +19,6 @@ from repro_trl import (
 )
 from repro_trl.demo import task
 from repro_trl.trainers.token_reward import TokenRewardHook
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 @pytest.fixture(scope="module")

@@ -201,7 +201,7 @@ def test_images_reach_every_pass(tmp_path, policies, caplog, algorithm, family, 
             assert passes[step]
             for names in passes[step]:
                 assert names & set().union(*IMAGE_INPUTS.values()) == (IMAGE_INPUTS[family] if of_images else set())
-    assert caplog.text.count("prompts hold images") == 1
+    assert caplog.text.count("prompts have images") == 1
     assert ["pixel_values" in rollout.batch for rollout in rollouts] == [True, False, True]
 
     # Rows with different numbers of images are cut into micro-batches where they belong.
@@ -262,7 +262,7 @@ def test_critic_with_adapters_reads_images(tmp_path, policies):
 
 def test_critic_of_text_alone_is_refused_for_images(tmp_path, policies):
     tiny_model("qwen3").save_pretrained(tmp_path / "text")
-    with pytest.raises(ValueError, match=r"reads text only\. Set value_model_name_or_path"):
+    with pytest.raises(ValueError, match=r"only reads text\. Set value_model_name_or_path"):
         load_value_model(
             policies["llava"], ppo_args(tmp_path, value_model_name_or_path=str(tmp_path / "text")), None, True
         )

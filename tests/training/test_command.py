@@ -145,14 +145,14 @@ def test_settings_of_the_launcher_and_of_the_command_in_the_file(tmp_path):
         ([], "learning-rate: 1.0e-6\n", "there is no setting 'learning-rate'; the nearest is 'learning_rate'."),
         ([], "acelerate_config: cpu\n", "there is no setting 'acelerate_config'; the nearest is 'accelerate_config'."),
         ([], "datasets:\n  - path: a\n    colums: [b]\n", "there is no setting 'colums'; the nearest is 'columns'."),
-        ([], "datasets: [a]\n", "each one is a mapping with its `path`, not 'a'."),
+        ([], "datasets: [a]\n", "each one must be a mapping with a `path`, not 'a'."),
         ([], "env: a\n", "env='a': give a mapping"),
         (["--accelerate_config", "zero9"], None, "accelerate_config='zero9': this is neither a file nor one of"),
         (["--accelerate_config"], None, "accelerate_config: give the name"),
         (["--compare_plain", "perhaps"], None, "compare_plain='perhaps': give true or false."),
-        (["--compare_plain", "--repro_alpha", "0"], None, "repro_alpha=0: this is the plain algorithm already."),
-        (["--compare_plain", "--num_eval_problems=0"], None, "num_eval_problems=0: nothing is measured"),
-        (["fast"], None, "'fast': settings are given by name"),
+        (["--compare_plain", "--repro_alpha", "0"], None, "repro_alpha=0: this already is the plain algorithm."),
+        (["--compare_plain", "--num_eval_problems=0"], None, "num_eval_problems=0: there are no held-out problems"),
+        (["fast"], None, "'fast': give settings by name"),
     ],
 )
 def test_one_sentence_for_what_nobody_knows(tmp_path, capsys, launched, arguments, config, message):
@@ -186,7 +186,7 @@ def test_accelerate_gets_its_arguments(monkeypatch):
     assert arguments.module and arguments.training_script == "repro_trl.training" and arguments.num_processes == 2
     assert arguments.training_script_args == ["grpo", "--max_steps", "1"]
     assert environment[launch.PROCESSES_VARIABLE] == "2" and launch.PROCESSES_VARIABLE not in os.environ
-    with pytest.raises(ValueError, match="'stray': settings are given by name"):
+    with pytest.raises(ValueError, match="'stray': give settings by name"):
         launch.launch(["--multi_gpu", "stray"], ["grpo"])
 
 
@@ -206,7 +206,7 @@ def test_fewer_processes_than_asked_for(monkeypatch):
 
     monkeypatch.setenv(launch.PROCESSES_VARIABLE, "2")
     check_processes(2)
-    with pytest.raises(ValueError, match="num_processes=2: accelerate works with 1 here"):
+    with pytest.raises(ValueError, match="num_processes=2: accelerate uses 1 here"):
         check_processes(1)
 
 
@@ -341,4 +341,4 @@ def test_several_processes_that_accelerate_would_not_start(tmp_path, policy):
     arguments = ("--model_name_or_path", policy, "--dataset_name", "pocket", "--output_dir", "out", *SHORT)
     process = repro_trl(tmp_path, "grpo", *arguments, "--accelerate_config", "cpu", "--num_processes", "2")
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 2 and "num_processes=2: accelerate works with 1 here" in errors
+    assert process.returncode == 2 and "num_processes=2: accelerate uses 1 here" in errors

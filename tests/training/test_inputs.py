@@ -29,10 +29,10 @@ def test_functions_by_name_and_by_import_path(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("think_format", r"the nearest is 'think_format_reward'\)\. For a function of your own"),
+        ("think_format", r"the nearest is 'think_format_reward'\)\. For your own function"),
         ("nowhere.reward", "'nowhere.reward' cannot be imported"),
         ("math.nothing", "'math.nothing' cannot be imported"),
-        ("math.pi", "'math.pi' is no function"),
+        ("math.pi", "'math.pi' is not a function"),
     ],
 )
 def test_functions_that_are_not_there(name, message):

@@ -14,7 +14,7 @@ def test_options_and_their_values():
     assert groups == [["--a", "1", "-2.5"], ["--b"], ["--c=x"], ["--d", "- with a space", "-"]]
     assert [option_value(groups, name) for name in "abcde"] == ["1 -2.5", "", "x", "- with a space -", None]
     assert option_value([["--a", "1"], ["--a", "2"]], "a") == "2"
-    with pytest.raises(ValueError, match="'100': settings are given by name"):
+    with pytest.raises(ValueError, match="'100': give settings by name"):
         split_options(["100", "--max_steps"])
 
 

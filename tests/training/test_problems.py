@@ -181,11 +181,11 @@ def test_repeated_problems_are_held_out_with_all_their_repetitions(tmp_path, tok
 def test_training_problems_that_are_in_the_test_split_are_left_out(tmp_path, tokenizer, capsys):
     train, held_out, _ = load(tokenizer, folder(tmp_path / "d", train=rows(8), test=rows(3, first=6)), count=3)
     assert problems(train) == [f"{i} + 1" for i in range(6)] and len(held_out) == 3
-    assert "2 training problems are held-out ones too" in capsys.readouterr().out
+    assert "2 training problems are also held out" in capsys.readouterr().out
 
 
 def test_test_split_that_is_the_training_split_is_refused(tmp_path, tokenizer):
-    with pytest.raises(ValueError, match=r"dataset_test_split='test' holds every problem of 'train'"):
+    with pytest.raises(ValueError, match=r"dataset_test_split='test' contains every problem of 'train'"):
         load(tokenizer, folder(tmp_path / "d", train=rows(2), test=rows(2)))
 
 
@@ -205,7 +205,7 @@ def test_missing_splits_are_answered_with_those_there_are(tmp_path, tokenizer):
 def test_one_problem_is_trained_on_and_none_held_out(tmp_path, tokenizer, capsys, repetitions):
     train, held_out, _ = load(tokenizer, write(tmp_path / "a.jsonl", rows(1) * repetitions))
     assert len(train) == repetitions and held_out is None
-    assert "one problem: none is held out" in capsys.readouterr().out
+    assert "one problem, so none is held out" in capsys.readouterr().out
 
 
 # -------------------------------------------------------------------------------------------------------- problems
@@ -230,7 +230,7 @@ def test_rows_without_a_problem_are_left_out_and_counted(tmp_path, tokenizer, ca
     train, _, _ = load(tokenizer, write(tmp_path / "a.jsonl", blank + rows(3)), count=0)
     assert problems(train) == ["0 + 1", "1 + 1", "2 + 1"]
     assert "3 rows without a problem are left out" in capsys.readouterr().out
-    with pytest.raises(ValueError, match=r"prompt_column='problem' holds no problem in any row"):
+    with pytest.raises(ValueError, match=r"prompt_column='problem' has no problem in any row"):
         load(tokenizer, write(tmp_path / "b.jsonl", blank))
 
 

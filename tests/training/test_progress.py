@@ -86,7 +86,7 @@ def test_one_bar_and_no_lines(columns, monkeypatch, capsys):
     assert capsys.readouterr().out == ""
     assert shown.count("\n") == 1  # one bar, closed once
     states = shown.split("\r")
-    assert any(state.startswith("measuring held-out problems 0/2") and "accuracy 0.25" in state for state in states)
+    assert any(state.startswith("evaluating held-out problems 0/2") and "accuracy 0.25" in state for state in states)
     last = states[-1]
     assert last.startswith("2/2 ##########")  # ten signs where there is no width to fill
     assert last.rstrip().endswith("<00:00, accuracy 0.50  thinking 41  backtracks 1.5  J gain +0.25")

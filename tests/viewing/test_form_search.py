@@ -24,7 +24,7 @@ def test_score_finds_where_the_model_answers(tmp_path, capsys, texts, found):
     prefix = "</think>\n\n" if found else ""
     assert main([*arguments, str(tmp_path / "auto.jsonl"), "--repro_answer_prefix", "auto"]) == 0
     said = capsys.readouterr().err
-    assert ("asking for the answer with '</think>\\n\\n'" in said) == found and ("too few right" in said) != found
+    assert ("using the answer form '</think>\\n\\n'" in said) == found and ("too few correct" in said) != found
     assert main([*arguments, str(tmp_path / "given.jsonl"), "--repro_answer_prefix", prefix]) == 0
     assert (tmp_path / "auto.jsonl").read_text() == (tmp_path / "given.jsonl").read_text()
 
@@ -35,7 +35,7 @@ def test_inspect_takes_the_recipe(tmp_path, capsys):
     arguments = ["inspect", str(tmp_path / "problems.jsonl"), "--model", str(MODEL_DIR), "--num_generations", "8"]
     outputs = ["--html", str(tmp_path / "page.html"), "--traces", str(tmp_path / "traces.jsonl")]
     assert main([*arguments, *outputs, "--max_completion_length", "160"]) == 0
-    assert "asking for the answer with '</think>\\n\\n'" in capsys.readouterr().err
+    assert "using the answer form '</think>\\n\\n'" in capsys.readouterr().err
     traces = [json.loads(line) for line in (tmp_path / "traces.jsonl").read_text().splitlines()]
     assert len(traces) == 48
     assert max(len(trace["boundaries"]) for trace in traces) > 12  # all segments are kept, not ten

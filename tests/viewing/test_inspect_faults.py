@@ -101,12 +101,12 @@ def test_a_step_that_is_none_is_refused_with_its_row(tmp_path, capsys, step):
     [
         (["nowhere/rows.jsonl"], "nowhere/rows.jsonl: there is no such file or folder"),
         (["/nowhere/at/all"], "/nowhere/at/all: there is no such file or folder"),
-        (["empty"], "the folder holds no file of rows"),
-        (["rows.txt"], "rows.txt: its format is not known"),
+        (["empty"], "the folder has no file of rows"),
+        (["rows.txt"], "rows.txt: its name does not end in a known format"),
         (["rows.jsonl", "--model", "./nowhere"], "'./nowhere' cannot be loaded: there is no such folder"),
         (["rows.jsonl", "--model", "rows.jsonl"], "is a file"),
         (["rows.jsonl", "--device", "abacus"], "abacus"),
-        (["rows.jsonl", "traces.jsonl"], "traces.jsonl holds traces, and other sources do not"),
+        (["rows.jsonl", "traces.jsonl"], "traces.jsonl has traces, but other sources do not"),
         (["rows.jsonl", "--answers_from", "nowhere.csv"], "nowhere.csv: there is no such file"),
     ],
 )
@@ -187,7 +187,7 @@ def test_ctrl_c_keeps_what_was_scored(tmp_path, monkeypatch, capsys):
     page = tmp_path / "page.html"
     assert main(["inspect", str(tmp_path / "rows.jsonl"), "--html", str(page)]) == 130
     assert page.read_text().count('id="trace-') == 2
-    assert "interrupted; the page shows what was scored before" in capsys.readouterr().err
+    assert "interrupted; the page shows what was scored so far" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_two_at_once(rows, scored, tmp_path):
     assert sorted(statuses) in ([0, 2], [0, 0])
     assert output.read_bytes() == scored
     for command, status in zip(two, statuses, strict=True):
-        assert (status == 2) == ("another process is writing it" in command.printed())
+        assert (status == 2) == ("another process is writing to it" in command.printed())
 
 
 def test_a_second_run_is_refused(rows, scored, tmp_path, capsys):
@@ -95,7 +95,7 @@ def test_a_second_run_is_refused(rows, scored, tmp_path, capsys):
     with output.open("rb+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert main(["score", str(rows), str(output), "--overwrite"]) == 2
-    assert "another process is writing it" in capsys.readouterr().err and output.read_bytes() == scored[:3000]
+    assert "another process is writing to it" in capsys.readouterr().err and output.read_bytes() == scored[:3000]
 
 
 FILES = ["rows.jsonl", "model/config.json", "model/model.safetensors", "model/tokenizer.json", "scored.jsonl"]

@@ -17,33 +17,38 @@ class PPOConfig(TokenRewardConfig):
     and schedule. The number of PPO epochs is TRL's `num_iterations`, the clip range of the policy `epsilon`.
     """
 
-    lam: float = field(default=0.95, metadata={"help": "λ in [0, 1] of generalised advantage estimation."})
+    lam: float = field(default=0.95, metadata={"help": "λ in [0, 1] of generalised advantage estimation (GAE)."})
     kl_in_reward: bool = field(
         default=True,
-        metadata={"help": "Whether the KL penalty `beta` is part of the reward of each token; otherwise of the loss."},
+        metadata={
+            "help": "Whether the KL penalty `beta` is part of each token's reward (True) or a term of the loss "
+            "(False)."
+        },
     )
     bootstrap_truncated: bool = field(
         default=False,
         metadata={
-            "help": "What follows a completion cut at `max_completion_length`: nothing, since its reward is the "
-            "verdict on it as it stands (False), or what the critic expects after its last token (True)."
+            "help": "What follows a completion cut off at `max_completion_length`: nothing, because its reward judges "
+            "it as it is (False), or the critic's value after its last token (True)."
         },
     )
     value_model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "Model the critic starts from. `None`: the policy's, with a new value head."},
+        metadata={"help": "Model to initialise the critic from. `None`: the policy's model, with a new value head."},
     )
     critic_learning_rate: float = field(default=1e-5, metadata={"help": "Learning rate of the critic."})
     critic_warmup_steps: int = field(
         default=0,
-        metadata={"help": "Optimizer steps at the start in which the critic learns and the policy's loss is 0."},
+        metadata={"help": "Optimizer steps at the start in which only the critic learns; the policy's loss is 0."},
     )
-    critic_max_grad_norm: float = field(default=1.0, metadata={"help": "Gradient clipping of the critic."})
+    critic_max_grad_norm: float = field(
+        default=1.0, metadata={"help": "Maximum gradient norm of the critic, for clipping."}
+    )
     cliprange_value: float | None = field(
         default=0.2,
         metadata={
-            "help": "How far the critic may profitably move from its value at rollout time, in units of reward. "
-            "`None`: no clipping."
+            "help": "Clip range of the value function around the value at rollout time, in units of reward. `None`: "
+            "no clipping."
         },
     )
 

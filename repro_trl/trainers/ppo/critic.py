@@ -19,6 +19,7 @@ from accelerate.utils import (
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from transformers import Trainer, get_scheduler
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..images import model_inputs, select_rows
 from .config import PPOConfig
@@ -101,10 +102,7 @@ class Critic:
         optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(self.args, self.model)
         trained = [(name, weight) for name, weight in self.model.named_parameters() if weight.requires_grad]
         groups = [
-            {
-                "params": [weight for name, weight in trained if (name in decayed) == decays],
-                "weight_decay": decay,
-            }
+            {"params": [weight for name, weight in trained if (name in decayed) == decays], "weight_decay": decay}
             for decays, decay in ((True, self.args.weight_decay), (False, 0.0))
         ]
         return optimizer_class(groups, **{**settings, "lr": self.args.critic_learning_rate})
@@ -183,10 +181,7 @@ class Critic:
             self._backward(loss.sum() / num_tokens)
         sums = torch.stack([loss.detach().sum(), clipped.sum(), mask.sum()])
         total, num_clipped, count = accelerator.reduce(sums, reduction="sum").tolist()
-        metrics = {
-            "critic/value_loss": total / max(count, 1),
-            "critic/clip_ratio": num_clipped / max(count, 1),
-        }
+        metrics = {"critic/value_loss": total / max(count, 1), "critic/clip_ratio": num_clipped / max(count, 1)}
         if is_step:
             metrics["critic/grad_norm"] = self._step()
             metrics["critic/learning_rate"] = self.scheduler.get_last_lr()[0]
@@ -213,13 +208,6 @@ class Critic:
 
     # ---------------------------------------------------------------------------------------------------- checkpoints
 
-    @property
-    def _is_zero3(self) -> bool:
-        state = self.accelerator.state
-        return (
-            self.accelerator.distributed_type == DistributedType.DEEPSPEED and state.deepspeed_plugin.zero_stage == 3
-        )
-
     def weights_folder(self, folder: str) -> str:
         """Where in `folder` the weights are: there, or for a critic with an adapter one level below."""
         # Right in a checkpoint's `critic/`, transformers would take it for another adapter of the policy.
@@ -227,9 +215,9 @@ class Critic:
 
     def save_pretrained(self, folder: str) -> None:
         """Save the model as transformers and PEFT load it. All processes must call it."""
-        if self._is_zero3 and not self.wrapped.zero_gather_16bit_weights_on_model_save():
+        if is_deepspeed_zero3_enabled() and not self.wrapped.zero_gather_16bit_weights_on_model_save():
             logger.warning(
-                "The critic is saved as DeepSpeed shards: stage3_gather_16bit_weights_on_model_save is false."
+                "The critic is saved as DeepSpeed shards, because stage3_gather_16bit_weights_on_model_save is false."
             )
             self.wrapped.save_checkpoint(folder)
             return
@@ -257,7 +245,7 @@ class Critic:
         """Load what `save_state` saved, after `prepare`; with DeepSpeed and FSDP2 the weights as well."""
         accelerator = self.accelerator
         if not os.path.isfile(os.path.join(folder, SCHEDULER_FILE)):
-            raise ValueError(f"{folder} holds no state of the critic's optimizer: it was saved with save_only_model.")
+            raise ValueError(f"{folder} has no optimizer state of the critic: it was saved with save_only_model.")
         if accelerator.distributed_type == DistributedType.DEEPSPEED:
             self.wrapped.load_checkpoint(folder, load_module_strict=not is_peft_model(self.model))
         elif accelerator.distributed_type == DistributedType.FSDP:

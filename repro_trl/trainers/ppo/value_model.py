@@ -42,8 +42,8 @@ def load_value_model(
     path = args.value_model_name_or_path or policy_name_or_path
     if not path:
         raise ValueError(
-            "value_model_name_or_path=None, and the policy has no name or path the critic could be loaded from. Set "
-            "value_model_name_or_path, or save the policy and give the trainer its path."
+            "value_model_name_or_path=None, and the policy has no name or path to load the critic from. Set "
+            "value_model_name_or_path, or save the policy and pass its path to the trainer."
         )
     kwargs = dict(args.model_init_kwargs or {})
     kwargs.pop("quantization_config", None)  # a full critic cannot be trained in 4 or 8 bits
@@ -55,8 +55,8 @@ def load_value_model(
     model = _load(path, kwargs)
     if with_images and "pixel_values" not in inspect.signature(type(model.base_model).forward).parameters:
         raise ValueError(
-            f"The policy reads images, and a critic made of {path!r} reads text only. Set value_model_name_or_path to "
-            "a vision-language model with the policy's processor, or leave it None."
+            f"The policy reads images, but a critic made from {path!r} only reads text. Set "
+            "value_model_name_or_path to a vision-language model with the policy's processor, or leave it None."
         )
     # Dropout would make the value at rollout time, which clipping and GAE compare with, a random number.
     disable_dropout_in_model(model)
@@ -100,8 +100,8 @@ def _image_classifier(config: PreTrainedConfig) -> type[PreTrainedModel]:
     policy_class = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
     if policy_class.base_model_prefix != "model" or type(config) not in MODEL_MAPPING:
         raise ValueError(
-            f"PPO's critic cannot be made of a {policy_class.__name__}. Set value_model_name_or_path to a model of "
-            "another kind, or use GRPO or REINFORCE++."
+            f"PPO's critic cannot be made from a {policy_class.__name__}. Set value_model_name_or_path to a model "
+            "of another kind, or use GRPO or REINFORCE++."
         )
     name = f"{type(config).__name__.removesuffix('Config')}ForTokenClassification"
     # Older checkpoints hold other names for the same weights, which transformers translates class by class.
