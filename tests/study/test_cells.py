@@ -89,9 +89,7 @@ def test_a_sample_says_what_it_holds(sample, tokenizer):
 
 
 def test_credit_of_the_papers_form_is_that_of_the_method(model, tokenizer, sample):
-    boundaries, mask, values = scored = measure.objective(
-        model, tokenizer, sample, *measure.asked_by("repro", "digits")
-    )
+    boundaries, mask, values = scored = measure.score_as("repro", model, tokenizer, sample)
     assert mask.sum(dim=1).max() == 4 and (values[mask] < 0).all()
     given = measure.credit("repro", scored, sample)
     rewards = process_rewards(values, mask)
@@ -147,9 +145,7 @@ def test_potential_credit_is_the_objective_at_a_segments_start(model, tokenizer,
 
 
 def test_credit_of_a_rival_is_the_change_in_probability(model, tokenizer, sample):
-    boundaries, mask, values = scored = measure.objective(
-        model, tokenizer, sample, *measure.asked_by("recipe", "digits")
-    )
+    boundaries, mask, values = scored = measure.score_as("recipe", model, tokenizer, sample)
     given = measure.credit("vps", scored, sample).rewards
     for row in range(len(values)):
         bounds, probabilities = boundaries[row][mask[row]].tolist(), values[row][mask[row]].exp()
