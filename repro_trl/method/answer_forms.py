@@ -208,9 +208,11 @@ class FormEvidence:
 
     def add(self, objective: Tensor, right: Tensor) -> None:
         """Further completions: J (N, F, 2) as in `separations`, and the verdicts (N,) bool. NaN rows are left out."""
+        # A verdict is made on the CPU, J where the model is.
+        objective, right = objective.cpu(), right.cpu()
         known = objective.isfinite().all(dim=(1, 2))
-        self._objective.append(objective[known].cpu())
-        self._right.append(right[known].cpu())
+        self._objective.append(objective[known])
+        self._right.append(right[known])
 
     @property
     def count(self) -> int:
