@@ -109,8 +109,10 @@ def _measure(options: argparse.Namespace, parser: argparse.ArgumentParser) -> No
         if problem.text in done:
             continue
         completions = separation.sample(model, tokenizer, problem, plan)
-        separation.measure(model, tokenizer, problem, completions, list(separation.forms().values()))
-        record = {"kind": "problem", "problem": problem.text, "answer": problem.answer, "completions": completions}
+        asked = list(separation.forms().values())
+        first = separation.measure(model, tokenizer, problem, completions, asked, separation.AFTER_TURN)
+        record = {"kind": "problem", "problem": problem.text, "answer": problem.answer}
+        record |= {"first": first, "completions": completions}
         records.append(options.results, record | common)
         print(f"[{number}/{plan.num_problems}] {sum(c['right'] for c in completions)} right", flush=True)
     found = records.read(options.results)

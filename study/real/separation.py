@@ -38,6 +38,8 @@ SETTINGS = ScoringSettings(repro_think_end=None)
 """The policy writes no marker: it thinks to the end of its completion."""
 
 PAPER_FORM = AnswerForm("", SETTINGS.repro_answer_template)
+AFTER_TURN = (PAPER_FORM, AnswerForm("The final answer is ", "{answer}"))
+"""Forms that are asked after the end-of-turn token, too."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Plan:
 
     num_problems: int = 50
     num_generations: int = 4
-    max_new_tokens: int = 140
-    num_asked: int = 64
+    max_new_tokens: int = 100
+    num_asked: int = 32
 
     def problems(self) -> list[Problem]:
         """Always the same."""
@@ -101,45 +103,50 @@ def measure(
     problem: Problem,
     completions: list[dict[str, Any]],
     asked: Sequence[AnswerForm],
-) -> None:
-    """J of one problem's completions in some forms, added to them.
+    after_turn: Sequence[AnswerForm] = (),
+) -> list[float]:
+    """J of one problem's completions, added to them.
 
-    Adds: "boundaries": 0, all segment starts, the end; "objective": for each form J at these boundaries, and then,
-    where the completion has ended, J after the end-of-turn token.
+    Adds: "segments", their number; "before": for each of `asked` J at the last segment start, or before the first
+    token where there is none; "end": J at the end; "turn": for each of `after_turn` J after the end-of-turn token, or
+    at the end of a completion that was cut off.
+
+    Returns: for each of `asked` J before the first token, which all completions share.
     """
     reader, device = CompletionReader(tokenizer, SETTINGS), model.device
-    answers = [reader.encode(problem.answer, False, form)[0] for form in asked]
     places = []
     for completion in completions:
         starts, end, _ = reader.cut(completion["ids"])
-        completion["boundaries"] = [0, *starts, end]
-        places.append(completion["boundaries"] + [end + 1] * completion["ended"])
-    bounds, mask = pad_rows(places, device)
-    width = bounds.shape[1]
-    answer_ids, answer_mask = pad_rows([answer.ids for answer in answers], device)
-    scored, _ = pad_rows([list(map(int, answer.scored)) for answer in answers], device)
-    # The branches of a completion: all boundaries in the first form, then all in the second.
-    branches = (
-        tensor.repeat_interleave(width, dim=0).expand(len(completions), -1, -1)
-        for tensor in (answer_ids, answer_mask, scored.bool())
-    )
+        completion["segments"] = len({0, *starts, end}) - 1
+        row = [max(starts, default=0)] * len(asked) + [end] * len(asked)
+        places.append(row + [end + completion["ended"]] * len(after_turn))
+    rollout = _rollout(tokenizer, problem, completions, device)
+    values = _ask(model, reader, problem, rollout, places, [*asked, *asked, *after_turn])
+    count = len(asked)
+    for completion, row in zip(completions, values, strict=True):
+        completion["before"], completion["end"] = row[:count], row[count : 2 * count]
+        completion["turn"] = row[2 * count :]
+    first = [tensor[:1] for tensor in rollout]
+    return _ask(model, reader, problem, first, [[0] * count], asked)[0]
+
+
+def _ask(
+    model: PreTrainedModel,
+    reader: CompletionReader,
+    problem: Problem,
+    rollout: Sequence[Tensor],
+    places: list[list[int]],
+    asked: Sequence[AnswerForm],
+) -> list[list[float]]:
+    """(R, N) J of R completions at N places each, with the n-th form at the n-th place."""
+    answers = [reader.encode(problem.answer, False, form)[0] for form in asked]
+    bounds, mask = pad_rows(places, model.device)
+    answer_ids, answer_mask = pad_rows([answer.ids for answer in answers], model.device)
+    scored, _ = pad_rows([list(map(int, answer.scored)) for answer in answers], model.device)
+    branches = (tensor.expand(len(places), -1, -1) for tensor in (answer_ids, answer_mask, scored.bool()))
     with scoring_mode(model, "shared"):
-        objective = answer_log_probs(
-            model,
-            *_rollout(tokenizer, problem, completions, device),
-            bounds.repeat(1, len(answers)),
-            mask.repeat(1, len(answers)),
-            *branches,
-            temperature=TEMPERATURE,
-        )
-    values = objective.view(len(completions), len(answers), width).tolist()
-    for completion, of_forms, row in zip(completions, values, places, strict=True):
-        completion["objective"] = [[round(value, 4) for value in of_form[: len(row)]] for of_form in of_forms]
-
-
-def last_place(completion: dict[str, Any]) -> int:
-    """Where in its "objective" J at the end of a completion stands: before the end-of-turn token."""
-    return len(completion["boundaries"]) - 1
+        objective = answer_log_probs(model, *rollout, bounds, mask, *branches, temperature=TEMPERATURE)
+    return [[round(value, 4) for value in row] for row in objective.tolist()]
 
 
 def _rollout(
@@ -174,7 +181,7 @@ def compare_candidates(
     for record in records:
         problem, completions = Problem(record["problem"], record["answer"]), record["completions"]
         rows = [
-            reader.row(index, completion["boundaries"][1:-1], completion["boundaries"][-1], False, problem.answer)
+            reader.row(index, *reader.cut(completion["ids"]), problem.answer)
             for index, completion in enumerate(completions)
         ]
         names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..figures import Results, table
 from ..records import RESULTS_DIR, read
-from .separation import BARE, BOX, OPENED_BOX, forms, last_place
+from .separation import AFTER_TURN, BARE, BOX, OPENED_BOX, forms
 from .training import ARMS, START, Plan, cell_of
 
 SEPARATION_FILE = RESULTS_DIR / "real_separation.jsonl"
@@ -30,6 +30,7 @@ class Separations:
 
     def __init__(self, problems: Sequence[Record]) -> None:
         self.completions = [completion for record in problems for completion in record["completions"]]
+        self.first = [record["first"] for record in problems for _ in record["completions"]]
         self.right = np.array([completion["right"] for completion in self.completions])
         place = np.repeat(np.arange(len(problems)), [len(record["completions"]) for record in problems])
         draws = np.random.default_rng(0).integers(len(problems), size=(NUM_RESAMPLES, len(problems)))
@@ -37,9 +38,13 @@ class Separations:
         # How often each completion is in each resample; the first one is what was measured.
         self.weights = np.concatenate([np.ones((1, len(place))), counts[:, place]])
 
-    def objective(self, form: int, place: Callable[[Record], int]) -> np.ndarray:
-        """(N,) J in a form at a place of each completion."""
-        return np.array([completion["objective"][form][place(completion)] for completion in self.completions])
+    def objective(self, place: str, form: int) -> np.ndarray:
+        """(N,) J of each completion at a place, "before", "end" or "turn", in a form."""
+        return np.array([completion[place][form] for completion in self.completions])
+
+    def gain(self, form: int) -> np.ndarray:
+        """(N,) J at the end less J before the first token."""
+        return self.objective("end", form) - np.array(self.first)[:, form]
 
     def auc(self, values: np.ndarray) -> np.ndarray:
         """(1 + R,) chance that a right completion's value is above a wrong one's, ties counted half."""
@@ -52,21 +57,6 @@ class Separations:
         """(1 + R,) mean of the chosen completions' values."""
         weights = self.weights[:, chosen]
         return weights @ values[chosen] / weights.sum(axis=1)
-
-
-def first_place(completion: Record) -> int:
-    """Where J before the first token stands."""
-    return 0
-
-
-def before_last_paragraph(completion: Record) -> int:
-    """Where J at the last segment start stands; before the first token where there is none."""
-    return last_place(completion) - 1
-
-
-def after_turn(completion: Record) -> int:
-    """Where J after the end-of-turn token stands; at the end of a completion that was cut off."""
-    return last_place(completion) + completion["ended"]
 
 
 def _interval(values: np.ndarray, sign: bool = False) -> str:
@@ -95,20 +85,35 @@ def separation_table(results: Results) -> str:
         return "Not run yet."
     found, rows = _separations(), []
     for index, (prefix, scored) in enumerate(forms()):
-        first, last = found.objective(index, first_place), found.objective(index, last_place)
         rows.append(
             [
                 _given(prefix) + (" (paper)" if (prefix, scored) == ("", BOX) else ""),
                 scored,
-                _interval(found.auc(last)),
-                _interval(found.auc(found.objective(index, before_last_paragraph))),
-                _interval(found.auc(found.objective(index, after_turn))),
-                _interval(found.mean(last - first, found.right), sign=True),
-                _interval(found.mean(last - first, ~found.right), sign=True),
+                _interval(found.auc(found.objective("end", index))),
+                _interval(found.auc(found.objective("before", index))),
+                _interval(found.mean(found.gain(index), found.right), sign=True),
+                _interval(found.mean(found.gain(index), ~found.right), sign=True),
             ]
         )
-    columns = ["given", "scored", "AUC at the end", "before the last paragraph", "after the end-of-turn token"]
-    return table([*columns, "J gain, right", "J gain, wrong"], rows)
+    columns = ["given", "scored", "AUC at the end", "AUC before the last paragraph", "J gain, right", "J gain, wrong"]
+    return table(columns, rows)
+
+
+def turn_table(results: Results) -> str:
+    """What the end-of-turn token changes, on completions that have one."""
+    if not _problems():
+        return "Not run yet."
+    problems = [
+        record | {"completions": [completion for completion in record["completions"] if completion["ended"]]}
+        for record in _problems()
+    ]
+    found, rows, places = Separations(problems), [], list(forms().values())
+    for index, form in enumerate(AFTER_TURN):
+        values = found.objective("end", places.index(form)), found.objective("turn", index)
+        areas, means = [found.auc(one) for one in values], [found.mean(one, found.right) for one in values]
+        rows.append([_given(form.prefix), f"`{form.template.format(answer='…')}`", *map(_interval, [*areas, *means])])
+    columns = ["given", "scored", "AUC before the token", "after it", "J, right, before the token", "after it"]
+    return table(columns, rows)
 
 
 def difference_table(results: Results) -> str:
@@ -118,9 +123,9 @@ def difference_table(results: Results) -> str:
     found, places = _separations(), {form: index for index, form in enumerate(forms())}
     rows = []
     for prefix in dict.fromkeys(prefix for prefix, _ in places):
-        for name, place in (("at the end", last_place), ("before the last paragraph", before_last_paragraph)):
+        for name, place in (("at the end", "end"), ("before the last paragraph", "before")):
             whole, *others = (
-                found.auc(found.objective(places[prefix, scored], place)) for scored in (BOX, OPENED_BOX, BARE)
+                found.auc(found.objective(place, places[prefix, scored])) for scored in (BOX, OPENED_BOX, BARE)
             )
             rows.append([_given(prefix), name, *(_interval(other - whole, sign=True) for other in others)])
     return table(["given", "asked", "opened box − whole box", "no box − whole box"], rows)
@@ -137,7 +142,7 @@ def completions_line(results: Results) -> str:
         f"{len(completions)} completions of {len(_problems())} problems; {_separations().right.mean():.2f} are right, "
         f"{ended:.2f} end within {record['plan']['max_new_tokens']} tokens, "
         f"{fmean(len(completion['ids']) for completion in completions):.0f} tokens and "
-        f"{fmean(len(completion['boundaries']) - 1 for completion in completions):.1f} segments on average; "
+        f"{fmean(completion['segments'] for completion in completions):.1f} segments on average; "
         f"{record['date']}, torch {record['versions']['torch']}, {record['machine']}."
     )
 
@@ -239,6 +244,7 @@ SECTIONS: dict[str, Callable[[Results], str]] = {
     "real completions": completions_line,
     "real separation": separation_table,
     "real differences": difference_table,
+    "real turn": turn_table,
     "real auto": auto_line,
     "real training": training_line,
     "real runs": training_table,

@@ -175,23 +175,23 @@ def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cell: C
     drawn = separation.Plan(num_generations=plan.num_generations, max_new_tokens=plan.max_new_tokens)
     asked = {"repro": separation.PAPER_FORM, "recipe": AnswerForm(*ASKED.values())}
     completions: list[dict[str, Any]] = []
+    first: list[list[float]] = []
     for problem in problems:
         of_problem = separation.sample(model, tokenizer, problem, drawn)
-        separation.measure(model, tokenizer, problem, of_problem, list(asked.values()))
+        shared = separation.measure(model, tokenizer, problem, of_problem, list(asked.values()))
+        first += [shared] * len(of_problem)
         completions += of_problem
     found = {
         "accuracy": fmean(completion["right"] for completion in completions),
         "thinking_tokens": fmean(len(completion["ids"]) for completion in completions),
         "truncated": fmean(not completion["ended"] for completion in completions),
-        "segments": fmean(len(completion["boundaries"]) - 1 for completion in completions),
+        "segments": fmean(completion["segments"] for completion in completions),
         "backtracks": fmean(count_backtracks(c["text"], DELIMITER, None) for c in completions),
     }
     right = torch.tensor([completion["right"] for completion in completions])
+    last = torch.tensor([completion["end"] for completion in completions])
+    gains = (last - torch.tensor(first)).mean(dim=0).tolist()
     for index, form in enumerate(asked):
-        first, last = (
-            torch.tensor([c["objective"][index][place(c)] for c in completions])
-            for place in (lambda _: 0, separation.last_place)
-        )
-        found[f"objective_gain {form}"] = (last - first).mean().item()
-        found[f"objective_auc {form}"], _ = area_under_curve(last, right)
+        found[f"objective_gain {form}"] = gains[index]
+        found[f"objective_auc {form}"], _ = area_under_curve(last[:, index], right)
     return {name: None if math.isnan(value) else round(value, 5) for name, value in found.items()}

@@ -92,37 +92,42 @@ def test_a_device_that_is_not_there_is_named(device, tmp_path, capsys):
 def test_objectives_are_those_of_the_method(start):
     tokenizer, model = AutoTokenizer.from_pretrained(start), AutoModelForCausalLM.from_pretrained(start).eval()
     problem = problems.sample_problems(1, 5, held_out=True)[0]
-    texts = ["There are 3.\n\nThat is 12.\n\n\\boxed{12}", "12\n\n"]
+    texts = ["There are 3.\n\nThat is 12.\n\n\\boxed{12}", "12"]
     completions = [
-        {"ids": tokenizer.encode(text), "text": text, "ended": ended, "right": ended}
-        for text, ended in zip(texts, (True, False), strict=True)
+        {"ids": tokenizer.encode(text), "ended": ended} for text, ended in zip(texts, (True, False), strict=True)
     ]
-    forms = separation.forms()
-    separation.measure(model, tokenizer, problem, completions, list(forms.values()))
+    forms = list(separation.forms().values())
+    first = separation.measure(model, tokenizer, problem, completions, forms, separation.AFTER_TURN)
+    assert [completion["segments"] for completion in completions] == [3, 1]
     prompt = torch.tensor([prompt_ids(tokenizer, problems.prompt_of(problem))])
-    for completion in completions:
-        ids = completion["ids"] + [tokenizer.eos_token_id] * completion["ended"]
-        starts = completion["boundaries"][1:-1]
-        assert [tokenizer.decode(completion["ids"][:s]).endswith("\n\n") for s in starts] == [True] * len(starts)
-        places = completion["boundaries"] + [len(ids)] * completion["ended"]
-        assert completion["boundaries"][separation.last_place(completion)] == len(completion["ids"])
-        for form, values in zip(forms.values(), completion["objective"], strict=True):
-            answer = encode_answer(tokenizer, form.template.format(answer=problem.answer), form.prefix)
-            expected = answer_log_probs(
-                model,
-                prompt,
-                torch.ones_like(prompt).bool(),
-                torch.tensor([ids]),
-                torch.ones(1, len(ids)).bool(),
-                torch.tensor([places]),
-                torch.ones(1, len(places)).bool(),
-                torch.tensor([answer.ids]),
-                torch.ones(1, len(answer.ids)).bool(),
-                torch.tensor([answer.scored]),
-                temperature=separation.TEMPERATURE,
-                method="replay",
-            )
-            assert values == pytest.approx(expected[0].tolist(), abs=2e-4)
+
+    def replayed(completion, form, place):
+        ids = torch.tensor([[*completion["ids"], tokenizer.eos_token_id]])
+        answer = encode_answer(tokenizer, form.template.format(answer=problem.answer), form.prefix)
+        return answer_log_probs(
+            model,
+            prompt,
+            torch.ones_like(prompt).bool(),
+            ids,
+            torch.ones_like(ids).bool(),
+            torch.tensor([[place]]),
+            torch.tensor([[True]]),
+            torch.tensor([answer.ids]),
+            torch.ones(1, len(answer.ids)).bool(),
+            torch.tensor([answer.scored]),
+            temperature=separation.TEMPERATURE,
+            method="replay",
+        ).item()
+
+    for completion, text, shared in zip(completions, texts, (first, first), strict=True):
+        length = len(completion["ids"])
+        before = len(tokenizer.encode(text.rpartition("\n\n")[0] + "\n\n")) if "\n\n" in text else 0
+        for index, form in enumerate(forms):
+            assert completion["end"][index] == pytest.approx(replayed(completion, form, length), abs=2e-4)
+            assert completion["before"][index] == pytest.approx(replayed(completion, form, before), abs=2e-4)
+            assert shared[index] == pytest.approx(replayed(completion, form, 0), abs=2e-4)
+        for value, form in zip(completion["turn"], separation.AFTER_TURN, strict=True):
+            assert value == pytest.approx(replayed(completion, form, length + completion["ended"]), abs=2e-4)
 
 
 def test_training_runs_and_goes_on(start, tmp_path, capsys):
@@ -155,18 +160,14 @@ def test_arms_of_a_seed_share_problems_and_evaluations():
 
 
 def made_up(right, values, problem):
-    """A record of completions with J 0 at first, then these in all forms."""
+    """A record of completions with these J at the end, in all forms."""
+    count = len(separation.forms())
     completions = [
-        {
-            "ids": [1, 2, 3],
-            "ended": True,
-            "right": is_right,
-            "boundaries": [0, 2, 3],
-            "objective": [[-3.0, value, value, -1.0] for _ in separation.forms()],
-        }
+        {"ids": [1, 2], "ended": True, "right": is_right, "segments": 2}
+        | {"before": [-2.0] * count, "end": [value] * count, "turn": [-1.0] * 2}
         for is_right, value in zip(right, values, strict=True)
     ]
-    return {"kind": "problem", "problem": problem, "answer": "1", "completions": completions}
+    return {"kind": "problem", "problem": problem, "answer": "1", "first": [-3.0] * count, "completions": completions}
 
 
 def test_intervals_are_of_problems():
@@ -176,16 +177,16 @@ def test_intervals_are_of_problems():
         right = rng.random(4) < 0.4
         made.append(made_up(right.tolist(), (rng.normal(size=4) + right).tolist(), str(index)))
     found = tables.Separations(made)
-    values = found.objective(0, separation.last_place)
+    values = found.objective("end", 0)
     areas = found.auc(values)
     expected, error = area_under_curve(torch.tensor(values), torch.tensor(found.right))
     assert areas[0] == pytest.approx(expected) and len(areas) == 1 + tables.NUM_RESAMPLES
     assert areas[1:].std() == pytest.approx(error, rel=0.25)
     copies = tables.Separations([{**one, "completions": one["completions"] * 3} for one in made])
-    assert copies.auc(copies.objective(0, separation.last_place))[1:].std() == pytest.approx(areas[1:].std(), rel=0.05)
+    assert copies.auc(copies.objective("end", 0))[1:].std() == pytest.approx(areas[1:].std(), rel=0.05)
     gains = found.mean(values, found.right)
     assert gains[0] == pytest.approx(values[found.right].mean())
-    assert set(found.objective(0, tables.after_turn)) == {-1.0}
+    assert found.gain(0) == pytest.approx(values + 3) and set(found.objective("turn", 1)) == {-1.0}
 
 
 @pytest.fixture
@@ -204,6 +205,22 @@ def test_tables_say_what_has_not_run(unread, tmp_path):
     for name, make in tables.SECTIONS.items():
         assert "Not run yet" in make(None), name
     assert "`recipe/1`" in tables.training_line(None)
+
+
+def test_tables_of_made_up_completions(unread, tmp_path):
+    file = tmp_path / "found.jsonl"
+    unread.setattr(tables, "SEPARATION_FILE", file)
+    common = {"plan": vars(separation.Plan()), "date": "today", "versions": {"torch": "2"}, "machine": "this"}
+    for index in range(8):
+        records.append(file, made_up([True, False], [-0.5, -1.5], str(index)) | common)
+    assert "16 completions of 8 problems; 0.50 are right" in tables.completions_line(None)
+    rows = tables.separation_table(None).splitlines()[2:]
+    assert len(rows) == len(separation.forms())
+    assert rows[0].startswith("| nothing (paper) | whole box | 1.00 [1.00, 1.00] | 0.50 [0.50, 0.50] | +2.50 [")
+    assert all("+0.00 [+0.00, +0.00]" in row for row in tables.difference_table(None).splitlines()[2:])
+    turns = tables.turn_table(None).splitlines()[2:]
+    assert len(turns) == 2 and all("| 1.00 [1.00, 1.00] | 0.50 [" in row for row in turns)
+    assert "too few" not in tables.auto_line(None) and "Not run yet" in tables.auto_line(None)
 
 
 def test_tables_of_made_up_runs(unread, tmp_path):
