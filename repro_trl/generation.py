@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoConfig,
     GenerationConfig,
@@ -24,10 +25,9 @@ from transformers import (
 )
 
 from .command_line import FailedWork
+from .messages import Messages
 from .models import check_dtype, load_model, load_tokenizer
 from .sampling import Backend, Sampling, VllmSettings
-
-Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Messages | str) -> li
 
 def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """
-    Tokens that end a completion: those of the model's generation config and the tokenizer's.
-
-    Raises:
-        ValueError: there are none.
+    Tokens that end a completion: those of the model's generation config and the tokenizer's; a `ValueError` if there
+    are none.
     """
     configured = model.generation_config.eos_token_id
     ids = [configured] if isinstance(configured, int) else list(configured or [])
@@ -87,16 +85,11 @@ def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 class TransformersSampler:
     """
-    Samples with `generate`, on the model's device.
+    Samples with `generate`, on the model's device. A `ValueError` if the model has no end-of-sequence token.
 
     Args:
-        model: causal language model.
-        tokenizer: its tokenizer.
         in_step: whether all processes generate at the same time, token by token until the last one is done, as a model
             needs that is split over them.
-
-    Raises:
-        ValueError: the model has no end-of-sequence token.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, in_step: bool = False) -> None:
@@ -107,12 +100,9 @@ class TransformersSampler:
 
     @torch.no_grad()
     def generate(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Generation]:
-        width = max(map(len, prompts))
-        input_ids = torch.full((len(prompts), width), self.pad_id)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, ids in enumerate(prompts):
-            input_ids[row, width - len(ids) :] = torch.tensor(ids)
-            attention_mask[row, width - len(ids) :] = 1
+        rows = [torch.tensor(ids, dtype=torch.long) for ids in prompts]
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id, padding_side="left")
+        attention_mask = pad_sequence([row.new_ones(len(row)) for row in rows], batch_first=True, padding_side="left")
         config = GenerationConfig(
             do_sample=False,  # the draw is in the processor below
             max_new_tokens=sampling.max_new_tokens,
@@ -132,7 +122,7 @@ class TransformersSampler:
         )
         self.model.train(was_training)
         generations = []
-        for ids in output[:, width:].tolist():
+        for ids in output[:, input_ids.shape[1] :].tolist():
             end = next((i for i, token in enumerate(ids) if token in self.eos_ids), None)
             generations.append(Generation(ids if end is None else ids[: end + 1], truncated=end is None))
         return generations
@@ -178,13 +168,9 @@ class VllmSampler:
 
     Args:
         model: folder, or name on the Hub.
-        tokenizer: its tokenizer.
-        revision: on the Hub.
         dtype: of the weights; "auto": as they were saved, float32 included.
-        processes: of the launcher.
-        process: number of this one. Neighbouring ones share a model if `settings.tensor_parallel_size` is above 1.
-        settings: of the engine.
-        trust_remote_code: run the code that the model comes with.
+        processes, process: of the launcher, and this one's number. Neighbouring ones share a model if
+            `settings.tensor_parallel_size` is above 1.
 
     Raises:
         ValueError: a setting that the engine refuses.
@@ -288,11 +274,8 @@ def load_sampler(
     attn_implementation: str | None = None,
 ) -> Sampler:
     """
-    The model by its name or folder, on every process. See `VllmSampler` and `load_model` for the arguments.
-
-    Raises:
-        ValueError: vLLM is asked for and not installed, or the model cannot be loaded.
-        FailedWork: vLLM does not start.
+    The model by its name or folder, on every process; see `VllmSampler` and `load_model`, for what is raised too. A
+    `ValueError` if vLLM is asked for and not installed.
     """
     check_dtype(dtype)
     tokenizer = load_tokenizer(model, revision, trust_remote_code)
@@ -306,8 +289,6 @@ def load_sampler(
                 f"attn_implementation={attn_implementation!r}: vLLM chooses its own. Leave the option out, or "
                 "sample with transformers."
             )
-        return VllmSampler(
-            model, tokenizer, revision, dtype, processes, process, vllm_settings, trust_remote_code=trust_remote_code
-        )
+        return VllmSampler(model, tokenizer, revision, dtype, processes, process, vllm_settings, trust_remote_code)
     loaded = load_model(model, revision, dtype, device, trust_remote_code, attn_implementation)
     return TransformersSampler(loaded, tokenizer)

@@ -35,10 +35,10 @@ _OWN_SHARE = 0.1
 @dataclass(frozen=True)
 class AnswerForm:
     """
-    How the policy is asked for an answer.
+    The form in which an answer is scored.
 
     Attributes:
-        prefix: text between the partial thought and the answer; given, not scored.
+        prefix: text between the partial thought and the answer; not scored.
         template: `str.format` template of the scored answer.
     """
 
@@ -76,7 +76,7 @@ def candidate_forms(
     template: str, think_end: str | None, own_texts: Iterable[str] = (), more: Iterable[str] = ()
 ) -> list[AnswerForm]:
     """
-    The forms that are tried, each once: the paper's first.
+    The forms to try, each once, the paper's first.
 
     Args:
         template: `repro_answer_template`.
@@ -157,10 +157,10 @@ def area_under_curve(values: Tensor, positive: Tensor) -> tuple[float, float]:
 
 def best_separation(candidates: Sequence[Separation]) -> tuple[Separation, Separation]:
     """
-    The form to ask with, and the runner-up.
+    The best form, and the runner-up.
 
-    Areas within one standard error of the largest count as equal; of these that with the highest J on right
-    completions, to a hundredth, and then the one with the shortest prefix is taken.
+    Areas within one standard error of the largest count as equal. Among these, the form with the highest J on right
+    completions (rounded to a hundredth) is best, and then the one with the shortest prefix.
     """
     largest = max(candidates, key=lambda candidate: candidate.auc)
 
@@ -194,7 +194,7 @@ class FormEvidence:
         Further completions; NaN rows are left out.
 
         Args:
-            objective: (N, F, 2) J: at the last boundary, and where the thought ends, before the marker.
+            objective: (N, F, 2) J: at the last boundary, and at the last segment start.
             right: (N,) bool, the verdicts.
         """
         known = objective.isfinite().all(dim=(1, 2))

@@ -154,10 +154,10 @@ def score_batch(
     Args:
         model, batch, num_boundaries, temperature, method: as in `score_rows`.
         rows: those to be scored.
-        reader: gives the rows that stand in where there are none left.
+        reader: provides placeholder rows when there are none left.
         batch_size: completions per micro-batch.
-        num_micro_batches: how many to run, whatever the rows; the default is what they need. Processes that share a
-            model must run equally many.
+        num_micro_batches: how many to run, whatever the rows; by default, as many as the rows need. Processes that
+            share a model must run the same number.
     """
     completion_ids, top_k = batch["completion_ids"], reader.settings.repro_top_k
     found = Objectives.empty((len(completion_ids), num_boundaries), completion_ids.device)

@@ -50,11 +50,11 @@ class ReproMixin(ReproModelCard):
     of METHOD §5. With `repro_alpha=0` it is `super()` alone.
 
     Args:
-        answer_fn: takes a dataset row, returns its ground truth in any form that a column may hold it, or `None` for a
-            row without one. Replaces `repro_answer_column`.
+        answer_fn: takes a dataset row and returns its ground truth in any form that a column may have, or `None` if
+            the row has none. Replaces `repro_answer_column`.
 
-    All other arguments are those of the trainer. `args` may be the plain TRL config: RePro's settings then have their
-    defaults.
+    All other arguments are those of the trainer. `args` can be a plain TRL config; RePro's settings then have their
+    defaults, the paper's form.
     """
 
     _config_class: type[ReproConfigMixin]
@@ -187,7 +187,7 @@ class ReproMixin(ReproModelCard):
 
     def segment_starts(self, completion_ids: list[int]) -> tuple[list[int], int]:
         """
-        Where a completion may be cut (METHOD §2): override it for a segmenter of your own.
+        Where a completion may be cut (METHOD §2). Override it for your own segmenter.
 
         Args:
             completion_ids: L token ids without padding.
@@ -200,7 +200,7 @@ class ReproMixin(ReproModelCard):
 
     def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
         """
-        The reward r of each segment (METHOD §4): override it for a reward of your own on the same scored rollout.
+        The reward r of each segment (METHOD §4). Override it for your own reward on the same scored rollout.
 
         Args:
             objective: (B, M) J at the boundaries, nats per token; 0 in padding.
@@ -214,7 +214,7 @@ class ReproMixin(ReproModelCard):
 
     def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
         """
-        The advantage of each token (METHOD §5.2): override it to spread rewards by a rule of your own.
+        The advantage of each token (METHOD §5.2). Override it to spread rewards by your own rule.
 
         Args:
             normalized: (B, M - 1) r̂ of each segment.

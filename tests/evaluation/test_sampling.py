@@ -16,7 +16,7 @@ from repro_trl import generation as generation_module
 from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation import Sampling, task_from_rows
 from repro_trl.evaluation.rows import MathTarget, Problem
-from repro_trl.evaluation.sampling import sample_seed, sample_units, work_units
+from repro_trl.evaluation.sampling import pending_units, sample_seed, sample_units, work_units
 from repro_trl.generation import (
     SeededDraw,
     TransformersSampler,
@@ -120,7 +120,7 @@ def test_units_hold_everything_once_and_done_ones_are_left_out(sampler, problems
     assert [len(unit) for unit in units] == [7, 7, 7, 7, 7, 1]
     assert len({(problem.id, sample) for unit in units for problem, sample in unit}) == 36
     done = frozenset((problem.id, sample) for unit in units[1:] for problem, sample in unit)
-    (only,) = sample_units(sampler, units, Sampling(max_new_tokens=2), done)
+    (only,) = sample_units(sampler, pending_units(units, done), Sampling(max_new_tokens=2))
     assert [(sample.problem, sample.sample) for sample in only] == [(p.id, s) for p, s in units[0]]
 
 

@@ -285,7 +285,7 @@ def test_arms_by_hand_and_phrases_of_your_own(tmp_path, capsys):
         (["nowhere"], "no such folder"),
         (["--arm", "name"], "NAME=RUN"),
         (["--arm", "name=a,,b"], "NAME=RUN"),
-        (["--arm", "name=a", "--arm", "name=b"], "there is an arm of this name"),
+        (["--arm", "name=a", "--arm", "name=b"], "there already is an arm of this name"),
         (["--backtracks", "nowhere.json", "."], r"nowhere\.json"),
     ],
 )
