@@ -99,7 +99,7 @@ def masked_attention(model: nn.Module) -> Iterator[None]:
 
 
 def cache_argument(model: nn.Module) -> str:
-    """The argument of `forward` that takes keys and values: `past_key_values`, or `cache` from transformers 5.24 on."""
+    """The argument of `forward` for keys and values: `past_key_values`, or `cache` from transformers 5.24 on."""
     # By its signature: a model with code of its own on the Hub keeps the old name.
     names = inspect.signature(type(_without_adapters(model)).forward).parameters
     return "cache" if "cache" in names else "past_key_values"
