@@ -173,7 +173,7 @@ class VllmSampler:
             `settings.tensor_parallel_size` is above 1.
 
     Raises:
-        ValueError: a setting that the engine refuses.
+        ValueError: a setting that the engine refuses, or, while sampling, a prompt as long as all that it takes.
         FailedWork: the engine does not start.
     """
 
@@ -191,6 +191,7 @@ class VllmSampler:
         from vllm import LLM
 
         self.tokenizer = tokenizer
+        self._speaks = process == 0
         settings = settings or VllmSettings()
         options: dict[str, Any] = {
             "tensor_parallel_size": settings.tensor_parallel_size,
@@ -207,8 +208,9 @@ class VllmSampler:
                 "distributed_executor_backend": "external_launcher",
                 "seed": process // settings.tensor_parallel_size,
             }
+        options["dtype"] = _vllm_dtype(model, revision, dtype, self._speaks)
         try:
-            self.llm = LLM(model=model, revision=revision, dtype=_vllm_dtype(model, revision, dtype), **options)
+            self.llm = LLM(model=model, revision=revision, **options)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -217,6 +219,7 @@ class VllmSampler:
     def generate(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Generation]:
         from vllm import SamplingParams
 
+        self._check_lengths(max(map(len, prompts)), sampling.max_new_tokens)
         outputs = self.llm.generate(
             [{"prompt_token_ids": ids} for ids in prompts],
             [
@@ -238,16 +241,33 @@ class VllmSampler:
             for completion in completions
         ]
 
+    def _check_lengths(self, longest_prompt: int, max_new_tokens: int) -> None:
+        limit = self.llm.llm_engine.model_config.max_model_len
+        if longest_prompt >= limit:
+            raise ValueError(
+                f"vllm_max_model_length={limit}: the longest prompt has {longest_prompt} tokens, and leaves none for "
+                "a completion. Give more, up to what the model was made for, or leave such problems out."
+            )
+        if longest_prompt + max_new_tokens > limit and self._speaks:
+            self._speaks = False
+            print(
+                f"vllm_max_model_length={limit}: completions are cut there, prompt included, before "
+                f"max_completion_length={max_new_tokens} is reached.",
+                file=sys.stderr,
+            )
 
-def _vllm_dtype(model: str, revision: str | None, dtype: str) -> str:
+
+def _vllm_dtype(model: str, revision: str | None, dtype: str, speaks: bool) -> str:
     """vLLM's own "auto" turns float32 weights to 16 bits; here it means what it means with transformers."""
     if dtype != "auto":
         return dtype
     saved = AutoConfig.from_pretrained(model, revision=revision).dtype
     if saved is torch.float32:
-        print("The weights are float32, so vLLM computes in float32; --dtype bfloat16 is faster.", file=sys.stderr)
+        if speaks:
+            note = "The weights are float32, so vLLM computes in float32; --dtype bfloat16 is faster."
+            print(note, file=sys.stderr)
         return "float32"
-    if saved is None:
+    if saved is None and speaks:
         print(
             "The model's config.json names no dtype, so vLLM chooses one; it uses 16 bits for float32 weights. "
             "Set --dtype to decide.",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.utils import logging
@@ -78,6 +79,7 @@ class ReproMixin(ReproModelCard):
             args = self._config_class.from_trl(args)
         super().__init__(model, reward_funcs, args, *more, **kwargs)
         self._check_dataset()
+        self._check_engine_dtype()
         self._ground_truth = GroundTruth(self.train_dataset, args, answer_fn, self.accelerator.is_main_process)
         self._traces = TraceRecorder(self)
         self._markers = MarkerKeeper(self._tokenizer, self.args.repro_think_end, self.accelerator.is_main_process)
@@ -100,6 +102,24 @@ class ReproMixin(ReproModelCard):
             raise ValueError(
                 f"train_dataset has no column 'prompt', only {columns}. Rename the column that holds the problem, for "
                 "example dataset.rename_column('question', 'prompt')."
+            )
+
+    def _check_engine_dtype(self) -> None:
+        args = self.args
+        if not args.use_vllm or args.vllm_mode != "colocate" or not self.accelerator.is_main_process:
+            return
+        # TRL leaves the choice to vLLM, which takes 16 bits for weights that are saved in 32.
+        sampled = self.vllm_generation.llm.llm_engine.model_config.dtype
+        precision = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        trained = precision.get(self.accelerator.mixed_precision, self.model.dtype)
+        if sampled is not trained:
+            logger.warning(
+                "vLLM computes in %s, the trainer in %s: their log-probabilities differ, and TRL has no setting for "
+                "vLLM's dtype in colocate mode. Keep vllm_importance_sampling_correction=True, train in %s, or use "
+                "vllm_mode='server' and `vllm serve --dtype`.",
+                sampled,
+                trained,
+                sampled,
             )
 
     def _set_signature_columns_if_needed(self) -> None:

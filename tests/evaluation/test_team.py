@@ -41,6 +41,8 @@ class MeetingLLM:
         import torch.distributed
 
         loads.append(settings)
+        config = types.SimpleNamespace(max_model_len=settings.get("max_model_len", 512))
+        self.llm_engine = types.SimpleNamespace(model_config=config)
         if settings.get("distributed_executor_backend") == "external_launcher":
             torch.distributed.barrier()
 
