@@ -21,6 +21,8 @@ ROOT = Path(__file__).parents[2]
 sys.path[0:1] = [str(ROOT), str(ROOT / "examples")]  # so that `study` and `pocket` are found from anywhere
 
 RESULTS = ROOT / "study" / "results"
+SAMPLED_TOGETHER = 5
+"""Problems."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -105,16 +107,15 @@ def _measure(options: argparse.Namespace, parser: argparse.ArgumentParser) -> No
     model = AutoModelForCausalLM.from_pretrained(folder).to(options.device).eval()
     common = {"plan": vars(plan), "device": options.device} | describe_environment()
     done = {record["problem"] for record in found if record["kind"] == "problem"}
-    for number, problem in enumerate(plan.problems(), start=1):
-        if problem.text in done:
-            continue
-        completions = separation.sample(model, tokenizer, problem, plan)
-        asked = list(separation.forms().values())
-        first = separation.measure(model, tokenizer, problem, completions, asked, separation.AFTER_TURN)
-        record = {"kind": "problem", "problem": problem.text, "answer": problem.answer}
-        record |= {"first": first, "completions": completions}
-        records.append(options.results, record | common)
-        print(f"[{number}/{plan.num_problems}] {sum(c['right'] for c in completions)} right", flush=True)
+    missing = [problem for problem in plan.problems() if problem.text not in done]
+    for first in range(0, len(missing), SAMPLED_TOGETHER):
+        part = missing[first : first + SAMPLED_TOGETHER]
+        for problem, completions in zip(part, separation.sample(model, tokenizer, part, plan), strict=True):
+            asked = list(separation.forms().values())
+            shared = separation.measure(model, tokenizer, problem, completions, asked, separation.AFTER_TURN)
+            record = {"kind": "problem", "problem": problem.text, "answer": problem.answer}
+            records.append(options.results, record | {"first": shared, "completions": completions} | common)
+        print(f"{len(missing) - first - len(part)} of {plan.num_problems} problems are missing.", flush=True)
     found = records.read(options.results)
     if not any(record["kind"] == "auto" for record in found):
         problems = [record for record in found if record["kind"] == "problem"]

@@ -30,7 +30,7 @@ from .problems import Problem, prompt_of, sample_problems
 
 TEMPERATURE = 0.8
 BOX, BARE, OPENED_BOX = "whole box", "bare answer", "bare answer, box opened"
-PREFIXES = ("", "The final answer is ", "Final answer: ", "\n\nThe final answer is ")
+PREFIXES = ("", "The final answer is ", "Final answer: ")
 PROBLEM_SEED = 1000
 
 
@@ -75,25 +75,27 @@ def forms() -> dict[tuple[str, str], AnswerForm]:
 
 
 def sample(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problem: Problem, plan: Plan
-) -> list[dict[str, Any]]:
-    """Completions of one problem.
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, problems: Sequence[Problem], plan: Plan
+) -> list[list[dict[str, Any]]]:
+    """Completions of some problems, sampled together.
 
-    Returns: of each "ids", without the end-of-turn token; "text"; "ended", whether that token was there; "right".
+    Returns: for each problem its completions; of each "ids", without the end-of-turn token; "text"; "ended", whether
+    that token was there; "right".
     """
-    count = plan.num_generations
+    wanted = [(problem, index) for problem in problems for index in range(plan.num_generations)]
     generations = TransformersSampler(model, tokenizer).generate(
-        [prompt_ids(tokenizer, prompt_of(problem))] * count,
-        [completion_seed(problem.text, index) for index in range(count)],
+        [prompt_ids(tokenizer, prompt_of(problem)) for problem, _ in wanted],
+        [completion_seed(problem.text, index) for problem, index in wanted],
         Sampling(temperature=TEMPERATURE, top_p=1.0, max_new_tokens=plan.max_new_tokens),
     )
-    completions = []
-    for generation in generations:
+    found: list[list[dict[str, Any]]] = [[] for _ in problems]
+    for number, (generation, (problem, _)) in enumerate(zip(generations, wanted, strict=True)):
         ids = generation.ids if generation.truncated else generation.ids[:-1]
         text = tokenizer.decode(ids)
         right = bool(verify_answer(text, problem.answer, SETTINGS.repro_think_end))
-        completions.append({"ids": ids, "text": text, "ended": not generation.truncated, "right": right})
-    return completions
+        completion = {"ids": ids, "text": text, "ended": not generation.truncated, "right": right}
+        found[number // plan.num_generations].append(completion)
+    return found
 
 
 @torch.no_grad()

@@ -176,8 +176,7 @@ def evaluate(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, cell: C
     asked = {"repro": separation.PAPER_FORM, "recipe": AnswerForm(*ASKED.values())}
     completions: list[dict[str, Any]] = []
     first: list[list[float]] = []
-    for problem in problems:
-        of_problem = separation.sample(model, tokenizer, problem, drawn)
+    for problem, of_problem in zip(problems, separation.sample(model, tokenizer, problems, drawn), strict=True):
         shared = separation.measure(model, tokenizer, problem, of_problem, list(asked.values()))
         first += [shared] * len(of_problem)
         completions += of_problem
