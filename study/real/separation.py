@@ -188,9 +188,9 @@ def compare_candidates(
         ]
         names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
         batch = dict(zip(names, _rollout(tokenizer, problem, completions, model.device), strict=True))
-        asked = [reader.encode_forms(row, problem.answer, evidence.forms) for row in rows]
+        answers = [problem.answer] * len(rows)
         with scoring_mode(model, "shared"):
-            values = ask_forms(model, batch, rows, asked, TEMPERATURE)
+            values = ask_forms(model, batch, rows, reader, answers, evidence.forms, TEMPERATURE, batch_size=len(rows))
         evidence.add(values, torch.tensor([completion["right"] for completion in completions]))
     found = evidence.separations() or []
     if found:
