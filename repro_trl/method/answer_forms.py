@@ -85,15 +85,18 @@ def candidate_forms(
         more: prefixes of the user's.
     """
     prefixes = ["", *more, *own_texts]
+    closings = [start + closing for start in ("\n\n", "") for closing in CLOSINGS]
     if think_end:
         prefixes += [think_end, f"{think_end}\n\n", f"\n{think_end}\n\n", f"\n\n{think_end}\n\n"]
-        prefixes += [f"{think_end}\n\n{closing}" for closing in CLOSINGS]
-    prefixes += [f"\n\n{closing}" for closing in CLOSINGS] + list(CLOSINGS)
+        closings = [f"{think_end}\n\n{closing}" for closing in CLOSINGS] + closings
+    prefixes += closings
     opening = template_opening(template)
     forms = [AnswerForm(prefix, template) for prefix in prefixes]
     if opening.strip():
-        # Only the bare answer is scored where the policy is given the opening of the template, too.
+        # Only the bare answer is scored where the policy is given the opening of the template, too,
         forms += [AnswerForm(prefix + opening, "{answer}") for prefix in prefixes]
+        # or a text after which people write a bare answer.
+        forms += [AnswerForm(prefix, "{answer}") for prefix in [*more, *closings]]
     return list(dict.fromkeys(forms))
 
 
@@ -197,9 +200,11 @@ class FormEvidence:
             objective: (N, F, 2) J: at the last boundary, and at the last segment start.
             right: (N,) bool, the verdicts.
         """
+        # A verdict is made on the CPU, J where the model is.
+        objective, right = objective.cpu(), right.cpu()
         known = objective.isfinite().all(dim=(1, 2))
-        self._objective = torch.cat([self._objective, objective[known].cpu()])
-        self._right = torch.cat([self._right, right[known].cpu()])
+        self._objective = torch.cat([self._objective, objective[known]])
+        self._right = torch.cat([self._right, right[known]])
 
     @property
     def count(self) -> int:

@@ -271,7 +271,8 @@ def ask_forms(
             temperature,
             method,
         )
-        found[[row.index for row in part]] = objective[: len(part)].view(len(part), -1, 2)
+        for row, values in zip(part, objective.view(len(asked), len(forms), 2), strict=False):
+            found[row.index] = values
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from .branch_attention import branch_attention_mask, read_only, unsupported_reason
+from .branch_attention import branch_attention_mask, cache_argument, read_only, unsupported_reason
 from .lm_head import entropies_of, log_probs_of, reduce_logits
 from .padding import check_prompt, flat_index, pad_rows, per_boundary
 
@@ -82,7 +82,7 @@ def prefix_pass(
         input_ids = input_ids.gather(1, position_ids)
         # Not DynamicCache(config=…): sliding layers would drop keys that branches at early boundaries still need.
         cache = DynamicCache()
-        inputs = {"position_ids": position_ids, "past_key_values": cache, "use_cache": True}
+        inputs = {"position_ids": position_ids, cache_argument(model): cache, "use_cache": True}
         attention_mask = torch.ones_like(input_ids)
         prompt_starts, completion_starts = torch.zeros_like(prompt_lengths), prompt_lengths
     else:
@@ -201,8 +201,8 @@ def branch_pass(
             input_ids=input_ids[:, part].flatten(1),
             attention_mask=branch_attention_mask(model, prefix.prompt_starts, starts[:, part], length, prefix_length),
             position_ids=position_ids[:, part].flatten(1),
-            past_key_values=read_only(prefix.cache, prefix_length),
             use_cache=True,
+            **{cache_argument(model): read_only(prefix.cache, prefix_length)},
         )
         results.append(log_probs.sum(-1) / scored.sum(-1).clamp(min=1))
     return torch.cat(results, dim=1)

@@ -57,6 +57,7 @@ def metrics(kinds: Mapping[str, object]) -> tuple[Metric, ...]:
         *(Metric(f"backtracks/{kind}", f"backtracks, {kind}", segments, 3, None, of_kind[kind]) for kind in kinds),
         Metric("truncated", "truncated", "share", 3, "completions/clipped_ratio", None, "truncation_rate"),
         Metric("objective_gain", "J gain", "nats per token", 3, "repro/objective_gain"),
+        Metric("objective_auc", "J AUC", "correct against wrong", 3, "repro/objective_auc"),
         Metric("process_reward", "process reward", "per segment", 4, "repro/process_reward/mean"),
         Metric("empty_thoughts", "empty thoughts", "share", 3, None, attrgetter("empty_thoughts")),
     )

@@ -122,7 +122,7 @@ def read_run(
         run.log = _sound_entries(run, state["log_history"])
         if not any("repro/" in key for entry in run.log for key in entry):
             run.notes.append(
-                "no RePro metrics in the logs (repro_alpha=0, or another trainer): no J gain, no process reward"
+                "no RePro metrics in the logs (repro_alpha=0, or another trainer): no J gain, J AUC or process reward"
             )
     if not files:
         run.notes.append(

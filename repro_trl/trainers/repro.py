@@ -142,10 +142,11 @@ class ReproMixin(ReproModelCard):
         process = alpha * scored.advantages * rollout.policy_mask
         seconds = scores.seconds + time.perf_counter() - started
         self._log_repro(scored, outcome, process, scores.counts, seconds)
-        self._metrics[self._mode]["repro/objective_auc"].append(self._health[self._mode].update(scored, verdicts))
+        auc = self._health[self._mode].update(scored, verdicts)
+        self._metrics[self._mode]["repro/objective_auc"].append(auc)
         total = outcome + process
         if self.args.repro_trace_steps > 0 or self.log_completions:
-            self._traces.record(rollout, scored, total, self._answers)
+            self._traces.record(rollout, scored, total, self._answers, auc)
         return total
 
     def _measure(self, rollout: Rollout) -> BatchScores:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, ProcessorMixin
 from transformers.utils import logging
 
-from ..method.branch_attention import unwrap
+from ..method.branch_attention import cache_argument, unwrap
 from ..method.measure import Objectives, boundary_count, read_objectives
 from ..method.shared_prefix import branch_pass, prefix_of_pass
 from .policy_scorer import BatchScores, PolicyScorer
@@ -122,7 +122,7 @@ class SharedPass:
                 passes.append(run(scorer.model, ids, mask))
                 continue
             cache = DynamicCache()
-            passes.append(run(partial(scorer.model, past_key_values=cache), ids, mask))
+            passes.append(run(partial(scorer.model, **{cache_argument(scorer.model): cache}), ids, mask))
             if cache.get_seq_length() != ids.shape[1]:
                 self._note_obstacle("the model does not cache keys and values in it")
                 continue

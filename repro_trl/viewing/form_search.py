@@ -18,7 +18,7 @@ from ..method.token_text import readable_text
 from ..verifier import verify_answer
 from .scorer import CompletionScorer
 
-# Completions that are looked at; each is asked for its answer some 80 times.
+# Completions that are looked at; each is asked for its answer in some 50 forms, at two places.
 _COMPLETIONS = 64
 
 Group = tuple[list[int], Sequence[list[int]], Sequence[str | None]]

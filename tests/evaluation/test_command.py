@@ -25,7 +25,7 @@ from repro_trl.evaluation.records import Record, Sample, item_line, part, read_i
 from repro_trl.generation import TransformersSampler
 
 
-def test_the_embedded_model_gets_the_accuracy_of_the_examples_own_table(tmp_path, capsys):
+def test_the_bundled_model_gets_the_accuracy_of_the_examples_own_table(tmp_path, capsys):
     dataset = pocket_task.eval_dataset(24)
     file = write_rows(tmp_path / "pocket.jsonl", dataset)
     settings = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "160", "--num_generations", "1"]

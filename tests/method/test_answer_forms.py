@@ -27,7 +27,11 @@ def test_the_papers_form_comes_first_and_every_form_once():
     prefixes = [form.prefix for form in forms if form.template == BOX]
     assert {"", "Answer: ", "</think>", "</think>\n\n", "\n</think>\n\n", "</think>\n\nSo "} <= set(prefixes)
     bare = [form.prefix for form in forms if form.template == "{answer}"]
-    assert bare == [prefix + "\\boxed{" for prefix in prefixes]
+    assert bare[: len(prefixes)] == [prefix + "\\boxed{" for prefix in prefixes]
+    announcing = bare[len(prefixes) :]
+    assert {"Answer: ", "Final answer: ", "\n\nFinal answer: ", "</think>\n\nThe answer is "} <= set(announcing)
+    # A bare answer stands where one is announced, not after a thought or its marker.
+    assert not {"", "</think>", "</think>\n\n", "</think>\n\nSo "} & set(announcing)
 
 
 def test_without_a_marker_and_without_an_opening():

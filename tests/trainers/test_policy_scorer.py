@@ -17,6 +17,7 @@ from repro_trl import (
     ReproReinforcePlusPlusConfig,
     ReproReinforcePlusPlusTrainer,
 )
+from repro_trl.method.branch_attention import cache_argument
 
 TRAINERS = {
     "grpo": (ReproGRPOTrainer, ReproGRPOConfig),
@@ -158,9 +159,10 @@ def test_model_that_keeps_nothing_in_that_pass(tmp_path, policy, dataset, caplog
     model = AutoModelForCausalLM.from_pretrained(policy)
     forward = model.model.forward
 
-    def forgetful(*args, use_cache=None, past_key_values=None, **kwargs):
-        kept = past_key_values if use_cache else None
-        return forward(*args, use_cache=use_cache, past_key_values=kept, **kwargs)
+    def forgetful(*args, use_cache=None, **kwargs):
+        name = cache_argument(model)
+        kept = kwargs.pop(name, None) if use_cache else None
+        return forward(*args, use_cache=use_cache, **{**kwargs, name: kept})
 
     model.model.forward = forgetful
     overrides = {"num_iterations": 2, "max_steps": 4, "gradient_accumulation_steps": 2}

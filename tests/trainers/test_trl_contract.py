@@ -20,6 +20,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import repro_trl
 from repro_trl.demo import task
+from repro_trl.method.branch_attention import cache_argument
 from repro_trl.trainers.hook import PRIVATE_MEMBERS
 
 PARAMETERS = {
@@ -215,7 +216,7 @@ def test_keys_and_values_of_the_pass_can_be_kept(generated):
     mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
     with torch.no_grad():
         logps, entropies, _ = generated._get_per_token_logps_and_entropies(
-            partial(generated.model, past_key_values=cache),
+            partial(generated.model, **{cache_argument(generated.model): cache}),
             ids,
             mask,
             logits_to_keep=batch["completion_ids"].shape[1],

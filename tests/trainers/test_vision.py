@@ -21,6 +21,7 @@ from repro_trl import (
     ReproReinforcePlusPlusTrainer,
 )
 from repro_trl.answers import answer_text
+from repro_trl.method.branch_attention import cache_argument
 from repro_trl.trainers.ppo.value_model import load_value_model
 
 TRAINERS = {
@@ -141,7 +142,7 @@ def watch(model, trainer):
     calls = defaultdict(list)
 
     def note(_, args, kwargs):
-        if kwargs.get("past_key_values") is None:  # that would be generation
+        if kwargs.get(cache_argument(model)) is None:  # that would be generation
             calls[trainer.state.global_step].append(set(kwargs))
 
     model.register_forward_pre_hook(note, with_kwargs=True)
