@@ -18,6 +18,16 @@ class OneElement:
         return self.element == other
 
 
+class Incomparable:
+    """A value of a type that equals no JSON value, such as a set."""
+
+    def __init__(self, type_name: str) -> None:
+        self.type_name = type_name
+
+    def __repr__(self) -> str:
+        return f"<{self.type_name}>"
+
+
 def decode(tree: Any) -> Any:
     """
     The value that `sandbox_child.encode` wrote, or a `ValueError`: it came from the program's side, which can write
@@ -39,6 +49,6 @@ def decode(tree: Any) -> Any:
             return OneElement(decode(element))
         case ["ratio", [int(numerator), int(denominator)]] if denominator:
             return Fraction(numerator, denominator)
-        case ["other", str()]:  # of a type that equals no JSON value, such as a set
-            return object()
+        case ["other", str(name)]:
+            return Incomparable(name)
     raise ValueError("not the value of a result")
