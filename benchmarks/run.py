@@ -3,10 +3,10 @@ How much RePro costs, measured: scoring by each method, training steps, memory, 
 
     python benchmarks/run.py                  # all parts, about an hour on one CPU core
     python benchmarks/run.py --parts scoring step --repeats 5
-    python benchmarks/run.py --check benchmarks/results/cpu.json   # and say which ratios moved
+    python benchmarks/run.py --check benchmarks/results/cpu.json   # and report which ratios have changed
 
-Results go to benchmarks/results/<device>.json; docs/speed.md shows those of a CPU. Ratios
-within one run are what counts; seconds hang on the machine.
+Results go to benchmarks/results/<device>.json; docs/speed.md shows those of a CPU. Compare
+ratios within one run; seconds depend on the machine.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from check import moved_ratios
 from machine import DEVICE, describe
 from memory import LENGTHS, measure_memory
 from picture import draw
-from scoring import CASES, LONG_CASES, measure_growth, measure_scoring
+from scoring import CASES, LONG_CASES, measure_growth, measure_scoring, measure_search
 from segments import measure_segments
 from startup import measure_startup
 from step import measure_steps
 
 RESULTS = Path(__file__).parent / "results"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "scoring.png"
-PARTS = ("startup", "segments", "memory", "growth", "step", "scoring", "long scoring")
+PARTS = ("startup", "segments", "memory", "growth", "search", "step", "scoring", "long scoring")
 
 
 def main() -> int:
@@ -72,6 +72,8 @@ def _measure(part: str, arguments: argparse.Namespace) -> list[dict[str, Any]]:
         return measure_memory(LENGTHS)
     if part == "growth":
         return measure_growth(arguments.repeats)
+    if part == "search":
+        return measure_search(arguments.repeats)
     if part == "step":
         return measure_steps("medium", 1024, (10, 30), arguments.repeats)
     return measure_scoring(CASES if part == "scoring" else LONG_CASES, arguments.repeats)

@@ -1,4 +1,6 @@
-"""Scoring by the shared method, by replay and by the released way: seconds, tokens, memory, J, growth."""
+"""Scoring by the shared method, by replay and by the released way: seconds, tokens, memory, J, growth; and the search
+for an answer form.
+"""
 
 import itertools
 from collections.abc import Callable, Iterable
@@ -9,9 +11,13 @@ import torch
 from machine import ANSWER, DEVICE, MODELS, PROMPT, make_model, make_rollouts, medians, peak_bytes
 from released import released_objective
 from torch import Tensor, nn
+from transformers import AutoTokenizer
 
-from repro_trl.method.completions import ScoringRow
-from repro_trl.method.measure import Objectives, score_rows
+from repro_trl.config import ReproConfigMixin
+from repro_trl.demo import MODEL_DIR
+from repro_trl.method.answer_forms import candidate_forms
+from repro_trl.method.completions import CompletionReader, ScoringRow
+from repro_trl.method.measure import Objectives, ask_forms, score_rows
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,10 @@ GROWTH = {
 }
 
 
+# Generation batches in which "auto" looks for a form.
+SEARCHES = [Case("medium", 2, 1024, k) for k in (10, ALL)]
+
+
 class _Scoring:
     """A case made ready: its model, its rollouts, and each way to score them."""
 
@@ -63,6 +73,12 @@ class _Scoring:
         self.num_boundaries = min(case.k, len(self.rows[0].starts)) + 2
         self.top_k = max(case.k, 1)
         self.boundaries = self.score("shared").boundaries
+
+    @property
+    def num_tokens(self) -> int:
+        """That the shared method reads."""
+        rollouts = self.batch["prompt_ids"].numel() + self.batch["completion_ids"].numel()
+        return rollouts + len(self.rows) * self.num_boundaries * ANSWER
 
     def score(self, method: str) -> Objectives:
         return score_rows(self.model, self.batch, self.rows, self.top_k, self.num_boundaries, 1.0, method)
@@ -140,14 +156,20 @@ def _measure(case: Case, repeats: int) -> dict[str, Any]:
 
 
 def measure_growth(repeats: int) -> list[dict[str, Any]]:
-    """The shared method alone: how its time grows with k, with the length, and with completions per micro-batch."""
+    """The shared method alone: how its time grows with k, with the length, and with completions per micro-batch.
+
+    The ratio `tokens` is that of the tokens that are read.
+    """
     rows = []
     for what, cases in GROWTH.items():
         scorings = {str(case): _Scoring(case) for case in cases}
         times = medians({name: _shared(scoring) for name, scoring in scorings.items()}, repeats)
         first = times[str(cases[0])]
         for name, value in times.items():
-            ratios = {f"/ {cases[0]}": round(value / first, 3)} if name != str(cases[0]) else {}
+            tokens = scorings[name].num_tokens / scorings[str(cases[0])].num_tokens
+            ratios = {f"/ {cases[0]}": round(value / first, 3), "tokens": round(tokens, 3)}
+            if name == str(cases[0]):
+                ratios = {}
             print(
                 f"{what}: {name}: {value:.3f} s", *(f"{key} {ratio:.2f}" for key, ratio in ratios.items()), flush=True
             )
@@ -157,3 +179,33 @@ def measure_growth(repeats: int) -> list[dict[str, Any]]:
 
 def _shared(scoring: _Scoring) -> Callable[[], Any]:
     return lambda: scoring.score("shared")
+
+
+def measure_search(repeats: int) -> list[dict[str, Any]]:
+    """What `repro_answer_prefix="auto"` costs in the generation batch in which it finds a form, beside that batch's
+    scoring. No candidates come from the texts, which are random; at most four more would.
+    """
+    settings = ReproConfigMixin.__new__(ReproConfigMixin)  # all at their defaults
+    reader = CompletionReader(AutoTokenizer.from_pretrained(MODEL_DIR), settings)
+    forms = candidate_forms(settings.repro_answer_template, settings.repro_think_end)
+    rows = []
+    for case in SEARCHES:
+        scoring = _Scoring(case)
+        answers = ["42"] * case.rows
+
+        def search(scoring: _Scoring = scoring, answers: list[str] = answers) -> None:
+            ask_forms(scoring.model, scoring.batch, scoring.rows, reader, answers, forms)
+
+        times = medians({"scoring": _shared(scoring), "search": search}, repeats)
+        ratio = round(times["search"] / times["scoring"], 3)
+        print(
+            f"{case}: scoring {times['scoring']:.3f} s, {len(forms)} forms {times['search']:.3f} s, ratio {ratio:.2f}"
+        )
+        rows.append(
+            {
+                "case": f"{case}, {len(forms)} forms",
+                "seconds": {name: round(value, 4) for name, value in times.items()},
+                "ratios": {"search / scoring": ratio},
+            }
+        )
+    return rows

@@ -1,6 +1,6 @@
 """
-Fills in what the code already says: markers in the pages are replaced by tables of settings, phrases and rules, and by
-the help of commands. A page can so not drift from the code.
+Replaces markers in the pages with tables of settings, phrases and rules, and with the help of commands, so that pages
+cannot drift from the code.
 """
 
 import argparse

@@ -27,20 +27,7 @@ _WHOLE_FORMULA = re.compile(r"(\$\$?)((?:[^$\\]|\\.)+)\1", re.DOTALL)
 _BOLD = re.compile(r"(\*\*|__)((?:(?!\1).)+)\1", re.DOTALL)
 _STOP = re.compile(r"(?<![.\\])(?<!\.[A-Za-z])[.。]$")  # not the dots of "…", "p.m."
 _FULL_WIDTH = str.maketrans({chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)})
-_NO_ANSWER = {
-    "nan",
-    "none",
-    "null",
-    "n/a",
-    "#n/a",
-    "n.a.",
-    "<na>",
-    "notfound",
-    "not found",
-    "not_found",
-    "no answer",
-    "proof",
-}
+_NO_ANSWER = set("nan,none,null,n/a,#n/a,n.a.,<na>,notfound,not found,not_found,no answer,proof".split(","))
 _QUOTED = r"""(["'])((?:\\.|(?!\{})[^\\])*)\{}"""
 _LIST = re.compile(
     rf"\[\s*{_QUOTED.format(1, 1)}(?:\s*,\s*{_QUOTED.format(3, 3)})*\s*\]|\[\s*(-?\d+(?:\.\d+)?)\s*\]", re.DOTALL
@@ -90,17 +77,17 @@ def extract_answer(solution: object) -> str | None:
        such as 1,450, without commas. N is a number, or the text's last line; other lines with `####` are headings.
     6. Text whose boxes are all empty or not closed (it was cut off): no answer.
     7. Text with `<answer>…</answer>`: the content of the last one.
-    8. Text whose last two lines hold "Answer:", "The answer is" or the like: what follows.
+    8. Text with "Answer:", "The answer is" or the like in its last two lines: what follows.
     9. Text that is a list (`["3"]`, `['3']`, `[3]`): as 3.
-    10. Any other text is the answer itself, without the `$…$`, `$$…$$` or `**…**` around the whole of it and without
-        the stop at its end; in ASCII where only its width is another (１２).
+    10. Any other text is the answer itself, without a `$…$`, `$$…$$` or `**…**` around all of it and without a full
+        stop at its end; full-width characters (１２) become ASCII.
 
     Returns:
-        The answer without surrounding white space, never empty, or `None` where there is none.
+        The answer without surrounding white space, never empty, or `None` if there is none.
 
     Raises:
-        ValueError: a value of any other type. That includes bool: the data has to say whether such an answer reads
-            "True" or "yes".
+        ValueError: a value of any other type. That includes bool: the data must say whether such an answer is "True"
+            or "yes".
     """
     if isinstance(solution, _Array):
         # NumPy and PyTorch; a number in single precision has fewer digits than Python would write.
@@ -184,7 +171,7 @@ def _statement(text: str) -> str | None:
 
 
 def given_answer(conclusion: str) -> str | None:
-    """The answer that a completion gives: its last box, or else what it states to be the answer."""
+    """The answer that a completion gives: its last box, or else what it states as its answer."""
     box = last_box(conclusion)
     return stated_answer(conclusion) if box is None else box
 
@@ -301,14 +288,11 @@ def _template_problem(template: str) -> str | None:
     command = _TAKES_ARGUMENT.search(before)
     if command:
         return f"{command[0].strip()} would be followed by the bare answer, without braces around it"
-    depths = list(itertools.accumulate((brace == "{") - (brace == "}") for brace in _braces(before + after)))
+    braces = re.findall(r"(?<!\\)[{}]", before + after)
+    depths = list(itertools.accumulate((brace == "{") - (brace == "}") for brace in braces))
     if depths and (min(depths) < 0 or depths[-1] != 0):
         return "the braces around the answer do not pair up"
     return None
-
-
-def _braces(text: str) -> list[str]:
-    return re.findall(r"(?<!\\)[{}]", text)
 
 
 def _fixed_template(template: str) -> str | None:

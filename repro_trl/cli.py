@@ -9,8 +9,9 @@ from typing import NoReturn
 
 from .command_line import USAGE, run_command
 
-# Subcommand: (module with `add_arguments(parser)` and `run(arguments) -> exit status`, one line of help). These
-# modules load no model library, so that help comes at once; `run` imports what does the work.
+# Subcommand: (module with `add_arguments(parser)`, one line of help). These modules load no model library, so that
+# help comes at once. Beside each lies the one that does the work by `run(arguments) -> exit status`; its name has
+# `command` for `arguments`.
 COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("repro_trl.evaluation.arguments", "Evaluate a checkpoint on the paper's benchmarks."),
     "report": (
@@ -20,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("repro_trl.viewing.inspect_arguments", "Show which steps of a thought helped, in one HTML file."),
     "score": ("repro_trl.viewing.score_arguments", "Add RePro's scores to a file of completions."),
 }
+
+# Subcommands that go on from where they stopped.
+_RESUMED = ("eval", "score")
+_KEPT = "Finished work is kept; run the same command again to resume."
 
 # Subcommands that train, with one line of help. What their arguments are is known to dataclasses of other libraries.
 TRAINING_COMMANDS: dict[str, str] = {
@@ -53,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, (module_name, summary) in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name in argv[:1]:
-            module = importlib.import_module(module_name)
-            module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
+            importlib.import_module(module_name).add_arguments(subparser)
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as stop:  # after help, or a sentence on what is wrong
         return stop.code
-    return run_command(arguments.command, lambda: arguments.run(arguments))
+    work = COMMANDS[arguments.command][0].replace("arguments", "command")
+    kept = _KEPT if arguments.command in _RESUMED else ""
+    return run_command(arguments.command, lambda: importlib.import_module(work).run(arguments), kept)

@@ -58,15 +58,11 @@ def find_columns(rows: Sequence[Mapping[str, Any]], usual: Iterable[str]) -> lis
 def find_answer_column(rows: Sequence[Mapping[str, Any]]) -> str | None:
     """
     The column that holds the ground truth: of those in `ANSWER_COLUMNS`, in their order, the first that has answers,
-    most of them short enough to be one; where none has, the first there is.
+    most of them short enough to be one; where none has, the first there is. Its name is dotted where it is nested, and
+    `None` where no row has such a column.
 
-    So the answer is taken where a worked solution stands beside it, whatever the two are called.
-
-    Args:
-        rows: the first rows of a dataset. Take enough of them, and the same ones on every process.
-
-    Returns:
-        Its name, dotted where it is nested; `None` where no row has such a column.
+    So the answer is taken where a worked solution stands beside it, whatever the two are called. Take enough of a
+    dataset's first rows, and the same ones on every process.
     """
     present = find_columns(rows, ANSWER_COLUMNS)
     return next((name for name in present if _holds_answers(rows, name)), present[0] if present else None)
@@ -100,10 +96,8 @@ def read_column(row: Mapping[str, Any], name: str) -> Any:
 
 def read_answer(row: Mapping[str, Any], name: str) -> str | None:
     """
-    The bare answer in a column of a row (see `extract_answer`); `None` where there is none.
-
-    Raises:
-        ValueError: a value that cannot be an answer, such as a dict; it names the column.
+    The bare answer in a column of a row (see `extract_answer`); `None` where there is none. A `ValueError` names the
+    column whose value cannot be an answer, such as a dict.
     """
     value = read_column(row, name)
     if isinstance(value, Mapping):

@@ -11,15 +11,8 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 # A path that was given cannot be used. Other errors of the system, such as a full disk, are failed work.
 _WRONG_PATH = {
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
+    *(errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR),
+    *(errno.EPERM, errno.EROFS),
 }
 
 
@@ -29,16 +22,9 @@ class FailedWork(Exception):
 
 def run_command(name: str, body: Callable[[], int], kept: str = "") -> int:
     """
-    Run the body of a command and turn what it raises into a message and an exit status.
-
-    Args:
-        name: of the subcommand.
-        body: returns an exit status.
-        kept: sentence on what is kept and how to go on, for work that failed or was interrupted.
-
-    Returns:
-        The body's status; 2 for a `ValueError` or a path that cannot be used; 1 for `FailedWork`, other errors of the
-        system and too little memory; 130 for Ctrl-C.
+    Run the body of a command and turn what it raises into a message and an exit status: 2 for a `ValueError` or a path
+    that cannot be used; 1 for `FailedWork`, other errors of the system and too little memory; 130 for Ctrl-C. `kept`
+    is a sentence on what is kept and how to go on, for work that failed or was interrupted.
     """
     hook, sys.unraisablehook = sys.unraisablehook, _keep_interrupts
     try:
@@ -75,6 +61,11 @@ def exit_status(error: Exception) -> int:
         # Libraries raise it without a number for names that they do not find.
         return USAGE if error.errno is None or error.errno in _WRONG_PATH else FAILED
     return USAGE if isinstance(error, ValueError) else FAILED
+
+
+def first_line(error: Exception) -> str:
+    """Of its message; the name of its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _sentence(error: Exception) -> str:

@@ -150,7 +150,7 @@ class ReproConfigMixin:
         super().__post_init__()
 
     def validate_repro_settings(self) -> None:
-        """Raise a `ValueError` for the first RePro setting whose value cannot work."""
+        """Raise a `ValueError` for the first invalid RePro setting."""
         check_number(self, "repro_alpha", lambda x: 0 <= x < math.inf, "a number >= 0 (0: no process reward)")
         check_number(self, "repro_stability_weight", lambda x: 0 <= x <= 1, "a number in [0, 1]")
         check_number(self, "repro_ema_weight", lambda x: 0 < x <= 1, "a number in (0, 1]", "no smoothing")
@@ -199,9 +199,8 @@ class ReproConfigMixin:
         The same configuration with RePro's settings at their defaults.
 
         Args:
-            config: an instance of a TRL config class that `cls` extends, already initialised. Its derived values
-                (such as `steps_per_generation`) are taken over, not derived again; settings of `cls` that it lacks
-                have their defaults.
+            config: an initialised instance of a TRL config class that `cls` extends. Its derived values (such as
+                `steps_per_generation`) are copied, not derived again. Settings that only `cls` has get their defaults.
         """
         repro_config = cls.__new__(cls)
         defaults = {f.name: f.default for f in dataclasses.fields(cls) if f.default is not dataclasses.MISSING}

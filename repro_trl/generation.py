@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import (
     AutoConfig,
     GenerationConfig,
@@ -24,10 +25,9 @@ from transformers import (
 )
 
 from .command_line import FailedWork
+from .messages import Messages
 from .models import check_dtype, load_model, load_tokenizer
 from .sampling import Backend, Sampling, VllmSettings
-
-Messages = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,8 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Messages | str) -> li
 
 def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """
-    Tokens that end a completion: those of the model's generation config and the tokenizer's.
-
-    Raises:
-        ValueError: there are none.
+    Tokens that end a completion: those of the model's generation config and the tokenizer's; a `ValueError` if there
+    are none.
     """
     configured = model.generation_config.eos_token_id
     ids = [configured] if isinstance(configured, int) else list(configured or [])
@@ -87,16 +85,11 @@ def eos_token_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 class TransformersSampler:
     """
-    Samples with `generate`, on the model's device.
+    Samples with `generate`, on the model's device. A `ValueError` if the model has no end-of-sequence token.
 
     Args:
-        model: causal language model.
-        tokenizer: its tokenizer.
         in_step: whether all processes generate at the same time, token by token until the last one is done, as a model
             needs that is split over them.
-
-    Raises:
-        ValueError: the model has no end-of-sequence token.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, in_step: bool = False) -> None:
@@ -107,12 +100,9 @@ class TransformersSampler:
 
     @torch.no_grad()
     def generate(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Generation]:
-        width = max(map(len, prompts))
-        input_ids = torch.full((len(prompts), width), self.pad_id)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, ids in enumerate(prompts):
-            input_ids[row, width - len(ids) :] = torch.tensor(ids)
-            attention_mask[row, width - len(ids) :] = 1
+        rows = [torch.tensor(ids, dtype=torch.long) for ids in prompts]
+        input_ids = pad_sequence(rows, batch_first=True, padding_value=self.pad_id, padding_side="left")
+        attention_mask = pad_sequence([row.new_ones(len(row)) for row in rows], batch_first=True, padding_side="left")
         config = GenerationConfig(
             do_sample=False,  # the draw is in the processor below
             max_new_tokens=sampling.max_new_tokens,
@@ -132,7 +122,7 @@ class TransformersSampler:
         )
         self.model.train(was_training)
         generations = []
-        for ids in output[:, width:].tolist():
+        for ids in output[:, input_ids.shape[1] :].tolist():
             end = next((i for i, token in enumerate(ids) if token in self.eos_ids), None)
             generations.append(Generation(ids if end is None else ids[: end + 1], truncated=end is None))
         return generations
@@ -178,16 +168,12 @@ class VllmSampler:
 
     Args:
         model: folder, or name on the Hub.
-        tokenizer: its tokenizer.
-        revision: on the Hub.
         dtype: of the weights; "auto": as they were saved, float32 included.
-        processes: of the launcher.
-        process: number of this one. Neighbouring ones share a model if `settings.tensor_parallel_size` is above 1.
-        settings: of the engine.
-        trust_remote_code: run the code that the model comes with.
+        processes, process: of the launcher, and this one's number. Neighbouring ones share a model if
+            `settings.tensor_parallel_size` is above 1.
 
     Raises:
-        ValueError: a setting that the engine refuses.
+        ValueError: a setting that the engine refuses, or, while sampling, a prompt as long as all that it takes.
         FailedWork: the engine does not start.
     """
 
@@ -205,6 +191,7 @@ class VllmSampler:
         from vllm import LLM
 
         self.tokenizer = tokenizer
+        self._speaks = process == 0
         settings = settings or VllmSettings()
         options: dict[str, Any] = {
             "tensor_parallel_size": settings.tensor_parallel_size,
@@ -221,8 +208,9 @@ class VllmSampler:
                 "distributed_executor_backend": "external_launcher",
                 "seed": process // settings.tensor_parallel_size,
             }
+        options["dtype"] = _vllm_dtype(model, revision, dtype, self._speaks)
         try:
-            self.llm = LLM(model=model, revision=revision, dtype=_vllm_dtype(model, revision, dtype), **options)
+            self.llm = LLM(model=model, revision=revision, **options)
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -231,6 +219,7 @@ class VllmSampler:
     def generate(self, prompts: list[list[int]], seeds: list[int], sampling: Sampling) -> list[Generation]:
         from vllm import SamplingParams
 
+        self._check_lengths(max(map(len, prompts)), sampling.max_new_tokens)
         outputs = self.llm.generate(
             [{"prompt_token_ids": ids} for ids in prompts],
             [
@@ -252,16 +241,33 @@ class VllmSampler:
             for completion in completions
         ]
 
+    def _check_lengths(self, longest_prompt: int, max_new_tokens: int) -> None:
+        limit = self.llm.llm_engine.model_config.max_model_len
+        if longest_prompt >= limit:
+            raise ValueError(
+                f"vllm_max_model_length={limit}: the longest prompt has {longest_prompt} tokens, and leaves none for "
+                "a completion. Give more, up to what the model was made for, or leave such problems out."
+            )
+        if longest_prompt + max_new_tokens > limit and self._speaks:
+            self._speaks = False
+            print(
+                f"vllm_max_model_length={limit}: completions are cut there, prompt included, before "
+                f"max_completion_length={max_new_tokens} is reached.",
+                file=sys.stderr,
+            )
 
-def _vllm_dtype(model: str, revision: str | None, dtype: str) -> str:
+
+def _vllm_dtype(model: str, revision: str | None, dtype: str, speaks: bool) -> str:
     """vLLM's own "auto" turns float32 weights to 16 bits; here it means what it means with transformers."""
     if dtype != "auto":
         return dtype
     saved = AutoConfig.from_pretrained(model, revision=revision).dtype
     if saved is torch.float32:
-        print("The weights are float32, so vLLM computes in float32; --dtype bfloat16 is faster.", file=sys.stderr)
+        if speaks:
+            note = "The weights are float32, so vLLM computes in float32; --dtype bfloat16 is faster."
+            print(note, file=sys.stderr)
         return "float32"
-    if saved is None:
+    if saved is None and speaks:
         print(
             "The model's config.json names no dtype, so vLLM chooses one; it uses 16 bits for float32 weights. "
             "Set --dtype to decide.",
@@ -288,11 +294,8 @@ def load_sampler(
     attn_implementation: str | None = None,
 ) -> Sampler:
     """
-    The model by its name or folder, on every process. See `VllmSampler` and `load_model` for the arguments.
-
-    Raises:
-        ValueError: vLLM is asked for and not installed, or the model cannot be loaded.
-        FailedWork: vLLM does not start.
+    The model by its name or folder, on every process; see `VllmSampler` and `load_model`, for what is raised too. A
+    `ValueError` if vLLM is asked for and not installed.
     """
     check_dtype(dtype)
     tokenizer = load_tokenizer(model, revision, trust_remote_code)
@@ -306,8 +309,6 @@ def load_sampler(
                 f"attn_implementation={attn_implementation!r}: vLLM chooses its own. Leave the option out, or "
                 "sample with transformers."
             )
-        return VllmSampler(
-            model, tokenizer, revision, dtype, processes, process, vllm_settings, trust_remote_code=trust_remote_code
-        )
+        return VllmSampler(model, tokenizer, revision, dtype, processes, process, vllm_settings, trust_remote_code)
     loaded = load_model(model, revision, dtype, device, trust_remote_code, attn_implementation)
     return TransformersSampler(loaded, tokenizer)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .output_files import atomic_path
+
 
 def as_line(record: dict[str, Any]) -> bytes:
     """A record as one line of a jsonl file."""
@@ -19,16 +21,10 @@ def as_line(record: dict[str, Any]) -> bytes:
 
 class JsonlWriter:
     """
-    Appends to a jsonl file. A context manager, in which no other process writes the file; what a former run left of a
-    line is removed when it is entered.
-
-    Args:
-        path: made if there is none.
-        wait: for another process that writes, with a notice; or else refuse.
-
-    Raises:
-        ValueError: another process writes the file, and `wait` is false.
-        OSError: the file cannot be written, with its name. What was appended before is kept.
+    Appends to a jsonl file, which is made if there is none. A context manager, in which no other process writes the
+    file; what a former run left of a line is removed when it is entered. Another process that writes is waited for,
+    with a notice, or else (`wait` false) there is a `ValueError`. An `OSError` names the file that cannot be written;
+    what was appended before is kept.
     """
 
     def __init__(self, path: Path, wait: bool) -> None:
@@ -76,10 +72,8 @@ class JsonlWriter:
 
 def lock(file: Any, path: Path, wait: bool) -> None:
     """
-    Keep other processes from an open file, until it is closed or this process ends in whatever way.
-
-    Raises:
-        ValueError: another process holds it, and `wait` is false.
+    Keep other processes from an open file, until it is closed or this process ends in whatever way. If another process
+    holds it, wait, or raise a `ValueError`.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,34 +94,15 @@ def read_whole_lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """
-    Write a file whole or not at all.
-
-    Raises:
-        OSError: with the name of the file.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb", buffering=0) as file:
-            data = memoryview(text.encode())
-            while data:
-                data = data[file.write(data) :]
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename, error.filename2 = str(path), None
-        raise
+    """Write a file whole or not at all, and to the disk before this returns; see `atomic_path`."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_object(path: Path, hint: str) -> dict[str, Any]:
-    """
-    The JSON object that a file holds.
-
-    Raises:
-        ValueError: it holds none; `hint` says what to do.
-    """
+    """The JSON object that a file holds; a `ValueError` if it holds none, with the hint what to do."""
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -11,29 +11,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 # Of a folder's files those that decide what the model says: weights, configurations, adapters, tokenizers and chat
 # templates. What a trainer leaves beside them does not.
 _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth", ".json", ".model", ".txt", ".tiktoken", ".jinja", ".spm", ".vocab"}
-_OF_A_TRAINER = {
-    "all_results.json",
-    "eval_results.json",
-    "optimizer.bin",
-    "optimizer.pt",
-    "requirements.txt",
-    "scheduler.pt",
-    "scaler.pt",
-    "train_results.json",
-    "trainer_state.json",
-    "training_args.bin",
-}
+_OF_A_TRAINER = set(
+    "all_results.json eval_results.json train_results.json trainer_state.json training_args.bin optimizer.bin "
+    "optimizer.pt scheduler.pt scaler.pt requirements.txt".split()
+)
 
 
 def load_tokenizer(
     model: str, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """
-    The tokenizer of a model.
-
-    Raises:
-        ValueError: it cannot be loaded, with the reason.
-    """
+    """The tokenizer of a model; a `ValueError` says why it cannot be loaded."""
     _check_folder(model)
     try:
         return AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
@@ -50,15 +37,8 @@ def load_model(
     attn_implementation: str | None = None,
 ) -> PreTrainedModel:
     """
-    A causal language model in evaluation mode.
-
-    Args:
-        model: folder, or name on the Hub.
-        revision: branch, tag or commit on the Hub.
-        dtype: of the weights; "auto": as they were saved.
-        device: to put it on.
-        trust_remote_code: run the code that the model comes with.
-        attn_implementation: such as "sdpa"; `None`: that of the model.
+    A causal language model, by its folder or name on the Hub, in evaluation mode. The dtype "auto" keeps
+    its weights as they were saved; `attn_implementation` is such as "sdpa", or `None` for the model's own.
 
     Raises:
         ValueError: an unknown dtype, a model that cannot be loaded or whose weights are not all there.
@@ -103,10 +83,7 @@ def check_dtype(dtype: str) -> None:
 def resolve_revision(model: str, revision: str | None) -> str | None:
     """
     The commit on the Hub that a branch, a tag or no revision stands for; without network the one that was downloaded
-    last. `None` for a folder.
-
-    Raises:
-        ValueError: there is neither such a folder nor such a model.
+    last. `None` for a folder. A `ValueError` if there is neither such a folder nor such a model.
     """
     if Path(model).is_dir():
         return None
@@ -120,24 +97,16 @@ def resolve_revision(model: str, revision: str | None) -> str | None:
 
 def model_files(model: str, revision: str | None = None) -> dict[str, str]:
     """
-    Digests of all that decides what a model says, by file: weights, configurations, tokenizer, chat templates, code,
-    adapters and the model beneath an adapter. Of a model on the Hub its commit.
-
-    Args:
-        model: folder, or name on the Hub.
-        revision: on the Hub.
-
-    Returns:
-        file → SHA-256 of its content, or "commit" → commit; what is beneath an adapter under "base/…".
-
-    Raises:
-        ValueError: there is no such model.
+    SHA-256 digests, by file, of all that decides what a model says: weights, configurations, tokenizer, chat
+    templates, code, adapters and, as "base/…", the model beneath an adapter. Of a model on the Hub its "commit". A
+    `ValueError` if there is no such model.
     """
     commit = resolve_revision(model, revision)
     if commit is not None:
         return {"commit": commit}
     folder = Path(model)
-    paths = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and not _is_a_trainers(path)]
+    paths = [path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _OF_A_TRAINER]
+    paths = [path for path in paths if not path.name.startswith("rng_state")]
     paths += [*folder.rglob("*.py"), *folder.glob("additional_chat_templates/*.jinja")]
     digests = {str(path.relative_to(folder)): _sha256(path) for path in sorted(paths) if path.is_file()}
     adapter = folder / "adapter_config.json"
@@ -152,10 +121,6 @@ def model_files(model: str, revision: str | None = None) -> dict[str, str]:
     return digests
 
 
-def _is_a_trainers(path: Path) -> bool:
-    return path.name in _OF_A_TRAINER or path.name.startswith("rng_state")
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -166,7 +131,7 @@ def _check_folder(model: str) -> None:
     if path.is_dir():
         return
     if path.exists():
-        raise ValueError(f"model={model!r} is a file; give the folder that holds the model, or a name on the Hub.")
+        raise ValueError(f"model={model!r} is a file; give the folder with the model, or a name on the Hub.")
     # Names on the Hub are NAME or OWNER/NAME.
     if path.is_absolute() or model.startswith(".") or len(path.parts) != model.count("/") + 1 or len(path.parts) > 2:
         raise ValueError(f"model={model!r} cannot be loaded: there is no such folder.")

@@ -8,12 +8,7 @@ from pathlib import Path
 
 
 def check_output(path: str | os.PathLike) -> None:
-    """
-    Make the folder of a file that is to be written, and see whether it can be.
-
-    Raises:
-        OSError: it cannot, with the path.
-    """
+    """Make the folder of a file that is to be written, and see whether it can be; else an `OSError` with the path."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.is_dir():
@@ -29,10 +24,8 @@ def check_output(path: str | os.PathLike) -> None:
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """
     A path to write to, whose file takes the place of `path` once all is written; where that fails, what was there
-    stays. What is no regular file, such as /dev/stdout, is written to as it is.
-
-    Raises:
-        OSError: with `path`, whatever was being written.
+    stays, and an `OSError` names `path`, whatever was being written. What is no regular file, such as /dev/stdout, is
+    written to as it is.
     """
     target = Path(path)
     if target.exists() and not target.is_file():

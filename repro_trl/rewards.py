@@ -18,20 +18,21 @@ def answer_reward(
     **columns: Any,
 ) -> list[float | None]:
     r"""
-    Reward function for TRL trainers: 1.0 where the completion's answer is the ground truth, else 0.0.
+    Reward function for TRL trainers: 1.0 if the completion's answer equals the ground truth, else 0.0.
 
-    It differs from `trl.rewards.accuracy_reward`: it takes plain text as well as conversational completions, every
-    form of ground truth that `extract_answer` reads, judges the last box alone, and has `verify_answer`'s verdicts.
+    Unlike `trl.rewards.accuracy_reward`, it accepts plain text as well as conversational completions, and every form
+    of ground truth that `extract_answer` reads. It judges only the last box, and compares answers with
+    `verify_answer`.
 
     Args:
         completions: texts, or lists of messages of which the last one is judged.
-        solution: ground truths, one per completion. By default, and where another column holds bare answers, they are
-            read from the column that the trainers would take (`repro_trl.columns`).
+        solution: ground truths, one per completion. By default, and if another column has bare answers, they are read
+            from the column that the trainers would read (`repro_trl.columns`).
         think_end: see `verify_answer`.
         **columns: the trainer's other columns.
 
     Returns:
-        One reward per completion; `None` (not counted by TRL) where there is no ground truth.
+        One reward per completion; `None` (not counted by TRL) if there is no ground truth.
 
     Raises:
         ValueError: no column has a ground truth.
@@ -57,13 +58,14 @@ def make_answer_reward(
     `answer_reward` for a ground truth in another column, or for another end-of-thinking marker.
 
     Args:
-        answer_column: column with the ground truth; a dot leads into a nested one.
+        answer_column: column with the ground truth; a dot selects a field of a nested column.
         think_end: see `verify_answer`.
-        tokenizer: of the policy, where `think_end` is one of its special tokens and the trainer is not one of this
-            package: TRL decodes completions without special tokens, so that the marker has to be read from their ids.
+        tokenizer: the policy's tokenizer. Needed if `think_end` is one of its special tokens and the trainer is not
+            from this package: TRL decodes completions without special tokens, so the marker must be read from their
+                ids.
 
     Returns:
-        A reward function that TRL logs as "answer_reward". It raises a `ValueError` where the column is missing.
+        A reward function that TRL logs as "answer_reward". It raises a `ValueError` if the column is missing.
     """
     return _AnswerReward(answer_column, think_end, tokenizer)
 

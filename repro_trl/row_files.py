@@ -17,8 +17,11 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from .command_line import first_line
 
 if TYPE_CHECKING:
     import pyarrow
@@ -48,12 +51,8 @@ class RowFileError(ValueError):
 @dataclass(frozen=True)
 class Row:
     """
-    One record and where it stands.
-
-    Attributes:
-        path: of its file.
-        number: of its line (jsonl, csv and the like) or of the row (other formats), from 1.
-        record: by column.
+    One record, by column, and where it stands: the number of its line (jsonl, csv and the like) or of the row (other
+    formats), from 1.
     """
 
     path: Path
@@ -79,14 +78,12 @@ def stem(path: Path) -> str:
 
 def row_files(path: str | Path) -> list[Path]:
     """
-    The file itself, or the files of rows in a folder, in the order of their names.
-
-    Raises:
-        RowFileError: there is none, or the file's format is not known.
+    The file itself, or the files of rows in a folder, in the order of their names; a `RowFileError` if there is none,
+    or the file's format is not known.
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if _is_among_rows(file))
+        files = sorted(filter(_is_among_rows, path.iterdir()))
         if not files:
             raise RowFileError(f"{path}: the folder has no file of rows ({_known()}).")
         return files
@@ -118,10 +115,7 @@ def read_rows(path: str | Path) -> Iterator[Row]:
 def scan_rows(path: str | Path) -> Iterator[Row | RowFileError]:
     """
     As `read_rows`, but it goes on: what cannot be read comes as the error in its place. That is a line, or all that
-    follows in a file that is cut off, or a whole file.
-
-    Raises:
-        RowFileError: there is no file of rows.
+    follows in a file that is cut off, or a whole file. Only where there is no file of rows a `RowFileError` is raised.
     """
     for file in row_files(path):
         yield from _scan_file(file)
@@ -129,10 +123,8 @@ def scan_rows(path: str | Path) -> Iterator[Row | RowFileError]:
 
 def as_text(value: Any) -> str | None:
     """
-    A value of a row as text: a number in the digits that the file has, `None` for an empty cell and NaN.
-
-    Raises:
-        TypeError: a value that has no one form as text (a list, an object, true and false).
+    A value of a row as text: a number in the digits that the file has, `None` for an empty cell and NaN. A `TypeError`
+    for a value that has no one form as text (a list, an object, true and false).
     """
     if value is None or isinstance(value, str):
         return value
@@ -160,31 +152,26 @@ def plain_numbers(value: Any) -> Any:
 
 def parse_json(text: str, place: str) -> Any:
     """
-    What a text holds as JSON, its numbers with all digits (see `read_rows`).
-
-    Raises:
-        RowFileError: it is not JSON; the message begins with the place.
+    What a text holds as JSON, its numbers with all digits (see `read_rows`); else a `RowFileError` that begins with
+    the place.
     """
     try:
-        return json.loads(text, parse_int=_whole_number, parse_float=Decimal)
+        return json.loads(text, parse_int=whole_number, parse_float=Decimal)
     except RecursionError as error:
         raise RowFileError(f"{place}: it is nested too deeply.") from error
     except json.JSONDecodeError as error:
         raise RowFileError(f"{place}: it is not JSON: {error.msg} at character {error.pos + 1}.") from error
 
 
-def _whole_number(digits: str) -> int:
-    # Python limits the digits of `int(text)`; Decimal has no such limit.
+def whole_number(digits: str) -> int:
+    """`int` of any number of digits, which Python limits in a text and `Decimal` does not."""
     return int(digits) if len(digits) <= 4000 else int(Decimal(digits))
 
 
 def json_text(value: Any) -> str:
     """
-    A value as JSON, its numbers with all the digits that `parse_json` reads.
-
-    Raises:
-        TypeError: JSON has no form for it.
-        RecursionError: it is nested too deeply.
+    A value as JSON, its numbers with all the digits that `parse_json` reads. A `TypeError` if JSON has no form for it,
+    a `RecursionError` if it is nested too deeply.
     """
     if isinstance(value, dict):
         return "{" + ", ".join(f"{json.dumps(key)}: {json_text(item)}" for key, item in value.items()) + "}"
@@ -322,38 +309,30 @@ def _read_csv(path: Path, delimiter: str = ",") -> Iterator[tuple[int, dict[str,
             raise RowFileError(f"{path}, line {reader.line_num}: it is not {kind}: {error}.") from error
 
 
-def _read_tsv(path: Path) -> Iterator[tuple[int, dict[str, Any] | RowFileError]]:
-    return _read_csv(path, delimiter="\t")
-
-
 def _read_table(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow
 
-    batches = _parquet_batches(path) if format_of(path) == ".parquet" else _arrow_batches(path)
     number = 0
     try:
-        for batch in batches:
+        for batch in _batches(path):
             for record in batch.to_pylist():
                 number += 1
                 yield number, record
     except (pyarrow.ArrowException, OSError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         kind = format_of(path).removeprefix(".")
         raise RowFileError(f"{path}: it cannot be read as {kind}, after {number} rows: {reason}.") from error
 
 
-def _parquet_batches(path: Path) -> Iterator["pyarrow.RecordBatch"]:
+def _batches(path: Path) -> Iterator["pyarrow.RecordBatch"]:
+    import pyarrow.ipc
     import pyarrow.parquet
 
-    with pyarrow.parquet.ParquetFile(path) as file:
-        yield from file.iter_batches()
-
-
-def _arrow_batches(path: Path) -> Iterator["pyarrow.RecordBatch"]:
-    """Of both of Arrow's formats; `datasets` writes the one for streams."""
-    import pyarrow.ipc
-
-    with path.open("rb") as file:
+    if format_of(path) == ".parquet":
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield from file.iter_batches()
+        return
+    with path.open("rb") as file:  # of either of Arrow's formats; `datasets` writes the one for streams
         if not file.peek(6).startswith(b"ARROW1"):
             yield from pyarrow.ipc.open_stream(file)
             return
@@ -366,7 +345,7 @@ _READERS: dict[str, Callable[[Path], Iterator[tuple[int, dict[str, Any] | RowFil
     ".ndjson": _read_jsonl,
     ".json": _read_json,
     ".csv": _read_csv,
-    ".tsv": _read_tsv,
+    ".tsv": partial(_read_csv, delimiter="\t"),
     ".parquet": _read_table,
     ".arrow": _read_table,
 }

@@ -55,15 +55,12 @@ def completion_seed(*parts: Any) -> int:
 @dataclass(frozen=True)
 class VllmSettings:
     """
-    Of vLLM's engine; named as in TRL's `GRPOConfig`, without its prefix `vllm_`.
+    Of vLLM's engine, named as in TRL's `GRPOConfig` without its prefix. A value out of range raises a `ValueError`.
 
     Attributes:
         gpu_memory_utilization: share of a GPU's memory that the engine takes, in (0, 1]; `None`: vLLM's own default.
         max_model_length: tokens of prompt and completion together; `None`: what the model was made for.
         tensor_parallel_size: GPUs, and under a launcher processes, that hold one model together.
-
-    Raises:
-        ValueError: a value out of range.
     """
 
     gpu_memory_utilization: float | None = None
@@ -80,34 +77,16 @@ class VllmSettings:
                 raise ValueError(f"vllm_{name}={value}: give 1 or more.")
 
 
+_VLLM_ARGUMENTS = (
+    ("gpu_memory_utilization", float, "SHARE", "Share of a GPU's memory for weights and cache. Default: vLLM's own."),
+    ("max_model_length", int, "TOKENS", "Maximum length of prompt plus completion. Default: that of the model."),
+    ("tensor_parallel_size", int, "N", "GPUs that share one model. Default: %(default)s."),
+)
+
+
 def add_vllm_arguments(parser: argparse.ArgumentParser) -> None:
     """Settings of vLLM's engine, with the names that TRL gives them."""
     group = parser.add_argument_group("vLLM")
-    group.add_argument(
-        "--vllm_gpu_memory_utilization",
-        type=float,
-        metavar="SHARE",
-        help="Share of a GPU's memory for weights and cache. Default: vLLM's own.",
-    )
-    group.add_argument(
-        "--vllm_max_model_length",
-        type=int,
-        metavar="TOKENS",
-        help="Maximum length of prompt plus completion. Default: that of the model.",
-    )
-    group.add_argument(
-        "--vllm_tensor_parallel_size",
-        type=int,
-        default=1,
-        metavar="N",
-        help="GPUs that share one model. Default: %(default)s.",
-    )
-
-
-def vllm_settings_from_arguments(arguments: argparse.Namespace) -> VllmSettings:
-    """What `add_vllm_arguments` was given."""
-    return VllmSettings(
-        arguments.vllm_gpu_memory_utilization,
-        arguments.vllm_max_model_length,
-        arguments.vllm_tensor_parallel_size,
-    )
+    for name, kind, metavar, text in _VLLM_ARGUMENTS:
+        default = getattr(VllmSettings, name)
+        group.add_argument(f"--vllm_{name}", type=kind, default=default, metavar=metavar, help=text)

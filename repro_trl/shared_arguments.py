@@ -7,7 +7,8 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
@@ -42,27 +43,7 @@ def add_former_name(parser: argparse.ArgumentParser, name: str, new_name: str) -
     parser.add_argument(name, action=_FormerName, replacement=parser._option_string_actions[new_name])
 
 
-def positive_integer(text: str) -> int:
-    """Type of an argument: 1 or more."""
-    return _number(text, int, lambda value: value >= 1, "an integer >= 1")
-
-
-def positive_number(text: str) -> float:
-    """Type of an argument: finite and above 0."""
-    return _number(text, float, lambda value: value > 0, "a number > 0")
-
-
-def non_negative_number(text: str) -> float:
-    """Type of an argument: finite, 0 or more."""
-    return _number(text, float, lambda value: value >= 0, "a number >= 0")
-
-
-def probability_mass(text: str) -> float:
-    """Type of an argument: above 0, and 1 at most."""
-    return _number(text, float, lambda value: 0 < value <= 1, "a number in (0, 1]")
-
-
-def _number(text: str, kind: type, is_valid: Any, wanted: str) -> Any:
+def _number(kind: type, is_valid: Callable[[float], bool], wanted: str, text: str) -> Any:
     try:
         value = kind(text)
     except ValueError:
@@ -70,6 +51,13 @@ def _number(text: str, kind: type, is_valid: Any, wanted: str) -> Any:
     if not (math.isfinite(value) and is_valid(value)):
         raise argparse.ArgumentTypeError(f"{text!r}: give {wanted}")
     return value
+
+
+# Types of arguments. All are finite.
+positive_integer = partial(_number, int, lambda value: value >= 1, "an integer >= 1")
+positive_number = partial(_number, float, lambda value: value > 0, "a number > 0")
+non_negative_number = partial(_number, float, lambda value: value >= 0, "a number >= 0")
+probability_mass = partial(_number, float, lambda value: 0 < value <= 1, "a number in (0, 1]")
 
 
 def add_model_arguments(parser: argparse.ArgumentParser, help: str, required: bool = False) -> argparse._ArgumentGroup:

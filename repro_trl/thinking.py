@@ -79,8 +79,8 @@ def split_thought(completion: str, think_end: str | None = "</think>") -> tuple[
     """
     The thought, and what is judged as the answer.
 
-    The first marker decides, as it does for boundaries (METHOD §2) and in the reasoning parsers of inference engines:
-    what follows it is addressed to the reader, whatever it says. Without a marker the whole completion is both.
+    The first marker counts, as for boundaries (METHOD §2) and in the reasoning parsers of inference engines. What
+    follows it is addressed to the reader, whatever it says. Without a marker, the whole completion is both.
     """
     thought, marker, conclusion = completion.partition(think_end) if think_end else (completion, "", "")
     return thought, conclusion if marker else completion
@@ -92,7 +92,7 @@ def thinking_text(completion: str, think_end: str | None = "</think>") -> str:
 
 
 def other_think_end(texts: Iterable[str], think_end: str | None) -> str | None:
-    """A known marker that these completions have, where none of them has `think_end`; None where all is well."""
+    """A known marker that these completions have although none has `think_end`; `None` if there is no problem."""
     texts = list(texts)
     if think_end is None or any(think_end in text for text in texts):
         return None
@@ -106,7 +106,7 @@ def count_backtracks_by_kind(
     patterns: Mapping[str, re.Pattern[str]] = BACKTRACK_PATTERNS,
 ) -> tuple[int, dict[str, int]]:
     """
-    Segments of the thought that hold a phrase of any kind, and of each kind.
+    Segments of the thought that contain a phrase of any kind, and of each kind.
 
     Several phrases in one segment count once; a segment with phrases of two kinds counts for both, so the kinds may
     add up to more than the total.
@@ -117,5 +117,5 @@ def count_backtracks_by_kind(
 
 
 def count_backtracks(completion: str, delimiter: str = "\n\n", think_end: str | None = "</think>") -> int:
-    """Segments of the thought that hold a phrase of `BACKTRACK_PHRASES`; several phrases in one count once."""
+    """Segments of the thought that contain a phrase of `BACKTRACK_PHRASES`; several in one segment count once."""
     return count_backtracks_by_kind(completion, delimiter, think_end)[0]

@@ -39,9 +39,9 @@ class Trace:
         tokens: (L,) text of each token; together they are the completion. A character that is spread over several
             tokens belongs to the last of them.
         answer: the ground truth.
-        given_answer: content of the completion's last box, or the answer that it states without one.
+        given_answer: content of the completion's last box, or without a box, the answer that it states.
         correct: whether the completion's answer is the ground truth; `None` without one.
-        thinking_tokens: tokens up to and with the end-of-thinking marker.
+        thinking_tokens: tokens up to and including the end-of-thinking marker.
         backtracks: segments of the thought that turn back (`repro_trl.thinking`).
         truncated: whether the completion was cut off at its limit; `None` where that is unknown.
         boundaries: (M,) completion tokens before each boundary (METHOD §2).
@@ -191,17 +191,6 @@ def make_trace(
     _, thinking_tokens = find_segment_starts(
         tokenizer, completion_ids, settings.repro_delimiter, settings.repro_think_end
     )
-    used = scored.boundary_mask[row]
-    measured = {
-        "entropies": fork_entropies(scored, row),
-        "objective": floats(scored.objective[row, used]),
-        "magnitude": floats(scored.magnitude[row, used]),
-        "stability": floats(scored.stability[row, used]),
-        "scores": floats(scored.scores[row, used]),
-        "process_rewards": floats(scored.process_rewards[row, scored.segment_mask[row]]),
-        "normalized_rewards": floats(scored.normalized_rewards[row, scored.segment_mask[row]]),
-        "advantages": floats(scored.advantages[row, : len(tokens)]),
-    }
     return Trace(
         tokens=tokens,
         answer=answer,
@@ -209,10 +198,25 @@ def make_trace(
         correct=verify_answer(completion, answer, settings.repro_think_end),
         thinking_tokens=thinking_tokens,
         backtracks=count_backtracks(completion, settings.repro_delimiter, settings.repro_think_end),
-        boundaries=scored.boundaries[row, used].tolist(),
-        **measured,
+        **measurements(scored, row, len(tokens)),
         **more,
     )
+
+
+def measurements(scored: ScoredRollouts, row: int, length: int) -> dict[str, Any]:
+    """Those fields of `Trace` that hold what was measured on one row of scored rollouts, of `length` tokens."""
+    used, segments = scored.boundary_mask[row], scored.segment_mask[row]
+    return {
+        "boundaries": scored.boundaries[row, used].tolist(),
+        "entropies": fork_entropies(scored, row),
+        "objective": floats(scored.objective[row, used]),
+        "magnitude": floats(scored.magnitude[row, used]),
+        "stability": floats(scored.stability[row, used]),
+        "scores": floats(scored.scores[row, used]),
+        "process_rewards": floats(scored.process_rewards[row, segments]),
+        "normalized_rewards": floats(scored.normalized_rewards[row, segments]),
+        "advantages": floats(scored.advantages[row, :length]),
+    }
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, completion_ids: list[int]) -> list[str]:
@@ -242,7 +246,7 @@ def floats(values: Tensor) -> list[float]:
 
 
 def write_traces(path: str | os.PathLike, traces: Iterable[Trace], append: bool = False) -> None:
-    """Write traces, one a line, to a file whose folder is made where it is missing."""
+    """Write traces, one per line, to a file. Its folder is created if it is missing."""
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     with open(path, "a" if append else "w", encoding="utf-8") as file:
         for trace in traces:
@@ -255,7 +259,7 @@ def read_traces(path: str | os.PathLike) -> Iterator[Trace]:
     The traces in a file, one after the other.
 
     Raises:
-        ValueError: with file and line, where a line is no trace.
+        ValueError: a line is not a trace; names the file and the line.
     """
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):

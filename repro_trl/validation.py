@@ -16,9 +16,6 @@ def check_number(settings: Any, name: str, is_valid: Callable[[float], bool], wa
     Refuse anything but a number that is valid; a truth value is none.
 
     Args:
-        settings: object with the setting as an attribute.
-        name: name of the setting.
-        is_valid: whether a number is in the range.
         wanted: the range in words, such as "a number >= 0".
         or_none: what `None` means, where it is allowed.
     """
@@ -46,13 +43,8 @@ def check_bool(settings: Any, name: str) -> None:
 def check_text(settings: Any, name: str, wanted: str, or_none: str = "") -> None:
     r"""
     Refuse anything but text, and the slips that YAML and shells invite: text in brackets or braces, numbers and words
-    such as `None` without quotes, and `\n` in two letters.
-
-    Args:
-        settings: object with the setting as an attribute.
-        name: name of the setting.
-        wanted: what the text is, such as "the name of a dataset column".
-        or_none: what `None` means, where it is allowed.
+    such as `None` without quotes, and `\n` in two letters. What is `wanted` and what `None` means is said as in
+    `check_number`, such as "the name of a dataset column".
     """
     value = getattr(settings, name)
     if value is None and or_none:

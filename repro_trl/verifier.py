@@ -53,6 +53,15 @@ def verify_answer(completion: str, answer: str | None, think_end: str | None = "
     return given is not None and (given == answer or same_answer(answer, given))
 
 
+def answer_vote(conclusion: str) -> str | None:
+    """
+    The answer that the verifier judges, in the one form that it gives to the many ways of writing it, and without
+    spaces. `None` without an answer.
+    """
+    answer = given_answer(conclusion)
+    return None if answer is None else "".join(canonical(answer).split()) or answer
+
+
 # A small model gives the same few answers over and over, at a millisecond or more each.
 @functools.lru_cache(maxsize=4096)
 def same_answer(answer: str, given: str) -> bool:

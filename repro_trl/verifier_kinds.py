@@ -42,11 +42,9 @@ def same_choice(one: str, other: str, equal: Callable[[str, str], bool]) -> bool
     if letter and other_letter:
         return letter == other_letter and (value is None or other_value is None or equal(value, other_value))
     # Both sides cannot be without a letter: one of them has a value, which follows a letter.
-    return (
-        equal(one if letter is None else value, other if other_letter is None else other_value)
-        if ((letter is None or value) and (other_letter is None or other_value))
-        else None
-    )
+    if (letter and not value) or (other_letter and not other_value):
+        return None
+    return equal(value if letter else one, other_value if other_letter else other)
 
 
 def _letters(text: str) -> str | None:

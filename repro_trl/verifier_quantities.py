@@ -38,10 +38,8 @@ def number(text: str) -> Number | None:
         exponent = int(match["exponent"] or match["digit"])
         if abs(exponent) > _MOST_DIGITS:
             return None
-        value, exact = (
-            Fraction(match["mantissa"] or 1) * Fraction(10) ** exponent,
-            "." not in (match["mantissa"] or ""),
-        )
+        mantissa = match["mantissa"] or "1"
+        value, exact = Fraction(mantissa) * Fraction(10) ** exponent, "." not in mantissa
     elif match["above"]:
         above, below = int(match["above"]), int(match["below"])
         if below == 0 or (match["whole"] and (above < 0 or below < 0)):
@@ -80,110 +78,30 @@ def _close(one: Number, other: Number) -> bool:
     return distance <= _TOLERANCE * size and round(one.value, _DECIMALS) == round(other.value, _DECIMALS)
 
 
-# The unit, and how else it is written. Plurals are told by rule.
-_UNITS = {
-    **{
-        "km": "kilometer kilometre kms",
-        "m": "meter metre",
-        "cm": "centimeter centimetre cms",
-        "mm": "millimeter millimetre",
-    },
-    **{"mile": "mi", "yard": "yd", "foot": "feet ft", "inch": "in", "acre": "", "hectare": "ha", "nm": "nanometer"},
-    **{
-        "kg": "kilogram kgs kilo",
-        "g": "gram gm gms",
-        "mg": "milligram",
-        "pound": "lb lbs",
-        "ounce": "oz",
-        "ton": "tonne",
-    },
-    **{"hour": "h hr hrs", "minute": "min mins", "second": "s sec secs", "ms": "millisecond", "day": "", "week": "wk"},
-    **{
-        "month": "",
-        "year": "yr yrs",
-        "century": "centuries",
-        "decade": "",
-        "liter": "l litre",
-        "ml": "milliliter millilitre",
-    },
-    **{
-        "gallon": "gal",
-        "quart": "",
-        "pint": "",
-        "cup": "",
-        "degree": "deg",
-        "radian": "rad",
-        "unit": "",
-        "person": "people",
-    },
-    **{
-        "$": "dollar usd buck",
-        "cent": "¢",
-        "€": "euro eur",
-        "£": "gbp",
-        "¥": "yen yuan rmb 元 圆",
-        "rupee": "rs inr ₹",
-    },
-    **{
-        "kmh": "kph kmph",
-        "mph": "",
-        "joule": "j",
-        "watt": "w",
-        "volt": "v",
-        "newton": "n",
-        "ampere": "amp",
-        "pascal": "pa",
-    },
-    **{
-        "hertz": "hz",
-        "kelvin": "k",
-        "ohm": "",
-        "mole": "mol",
-        "coulomb": "c",
-        "ev": "",
-        "kj": "kilojoule",
-        "child": "children",
-    },
-    **{"man": "men", "woman": "women", "celsius": "", "fahrenheit": "f"},
-}
-_UNIT_OF_WORD = {word: unit for unit, spellings in _UNITS.items() for word in (unit, *spellings.split())}
+# A unit and how else it is written, then the next one. Plurals are told by rule.
+_UNITS = """
+    km kilometer kilometre kms, m meter metre, cm centimeter centimetre cms, mm millimeter millimetre, nm nanometer,
+    mile mi, yard yd, foot feet ft, inch in, acre, hectare ha,
+    kg kilogram kgs kilo, g gram gm gms, mg milligram, pound lb lbs, ounce oz, ton tonne,
+    hour h hr hrs, minute min mins, second s sec secs, ms millisecond,
+    day, week wk, month, year yr yrs, century centuries, decade,
+    liter l litre, ml milliliter millilitre, gallon gal, quart, pint, cup, degree deg, radian rad,
+    unit, person people, child children, man men, woman women,
+    $ dollar usd buck, cent ¢, € euro eur, £ gbp, ¥ yen yuan rmb 元 圆, rupee rs inr ₹,
+    kmh kph kmph, mph, joule j, kj kilojoule, watt w, volt v, newton n, ampere amp, pascal pa, hertz hz,
+    kelvin k, celsius, fahrenheit f, ohm, mole mol, coulomb c, ev
+"""
+_UNIT_OF_WORD = {word: words[0] for words in map(str.split, _UNITS.split(",")) for word in words}
 _COMPOUND = {"mph": "mile/hour", "kmh": "km/hour"}
 # Without \text and without a space these are variables as well.
 _BARE_LETTERS = "msghlL"
 _LETTER_AT_END = re.compile(rf"\d\s*[{_BARE_LETTERS}]$")
 _SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 # Words after a number that change it, or that join it with another.
-_NOT_UNITS = {
-    "squared",
-    "cubed",
-    "factorial",
-    "dozen",
-    "or",
-    "and",
-    "not",
-    "than",
-    "least",
-    "most",
-    "if",
-    "to",
-    "root",
-    "pi",
-}
-_NOT_UNITS |= {
-    "sqrt",
-    "sin",
-    "cos",
-    "tan",
-    "log",
-    "ln",
-    "exp",
-    "times",
-    "infinity",
-    "mod",
-    "modulo",
-    "choose",
-    "remainder",
-}
+_NOT_UNITS = set(
+    "squared cubed factorial dozen or and not than least most if to root pi sqrt sin cos tan log ln exp times "
+    "infinity mod modulo choose remainder".split()
+)
 
 _CURRENCY_BEFORE = re.compile(
     r"^(-?)\s*(?:\\text\{)?\s*(\\?\$|\\(?:euro|pounds|yen)(?![A-Za-z])|[€£¥₹]|USD|EUR)\s*\}?\s*(?=[-.\d\\])"

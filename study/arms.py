@@ -18,6 +18,7 @@ from repro_trl import (
     ReproReinforcePlusPlusConfig,
     ReproReinforcePlusPlusTrainer,
 )
+from repro_trl.config import AUTO_PREFIX
 
 from .signals import (
     ConstantRewards,
@@ -102,13 +103,16 @@ class Arm:
         settings: RePro's settings, each one value or one for each task; `None`: the plain algorithm.
         mixins: classes put before the trainer, the first first.
         length_penalty: weight of TRL's soft overlong punishment beside the accuracy reward, per task.
-        tasks: those on which it differs from all other arms.
     """
 
     settings: dict[str, Any] | None = None
     mixins: tuple[type, ...] = ()
     length_penalty: dict[str, float] = field(default_factory=dict)
-    tasks: tuple[str, ...] = ("digits", "search", "chain")
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether the trainer finds out where the policy gives its answer."""
+        return (self.settings or {}).get("repro_answer_prefix") == AUTO_PREFIX
 
     def settings_for(self, task: str) -> dict[str, Any]:
         """RePro's settings on a task; empty for the plain algorithm."""
@@ -120,6 +124,9 @@ ARMS = {
     "plain": Arm(),
     "repro": Arm(PAPER),
     "recipe": Arm(RECIPE),
+    # the place where the answer is asked for found by the trainer, in either form
+    "prefix auto": Arm(PAPER | {"repro_answer_prefix": AUTO_PREFIX}),
+    "recipe auto": Arm(RECIPE | {"repro_answer_prefix": AUTO_PREFIX}),
     # controls
     "constants": Arm(PAPER, (ConstantRewards,)),
     "shuffled": Arm(PAPER, (ShuffledRewards,)),
@@ -144,8 +151,7 @@ ARMS = {
     "prefix": Arm(PAPER | {"repro_answer_prefix": PER_TASK["repro_answer_prefix"]}),
     "baseline magnitude": Arm(PAPER | {"repro_baseline_score": "magnitude"}),
     "center index": Arm(PAPER | {"repro_center": "index"}),
-    "credit segment, k 2": Arm(PAPER | {"repro_credit": "segment"}, tasks=("digits", "search")),
-    "credit segment, k 10": Arm(PAPER | {"repro_credit": "segment"}, tasks=("chain",)),
+    "credit segment, k 2": Arm(PAPER | {"repro_credit": "segment"}),
     "credit segment, k all": Arm(PAPER | {"repro_credit": "segment", "repro_top_k": ALL_STARTS}),
     "min form": Arm(PAPER, (MinimumToGo,)),
     # one change each from the recipe

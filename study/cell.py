@@ -1,6 +1,7 @@
 """One cell of the grid: train one arm from the common start with one seed, and measure."""
 
 import functools
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -12,9 +13,10 @@ from transformers.trainer_callback import PrinterCallback
 
 from repro_trl.method.segments import find_segment_starts
 from repro_trl.thinking import count_backtracks
+from repro_trl.trainers.prefix_search import PrefixSearch
 
-from . import sampler
-from .arms import make_trainer
+from . import auto, sampler
+from .arms import ARMS, make_trainer
 from .health import measure_health
 from .instruments import measure_start
 from .measure import DELIMITER, THINK_END, evaluate
@@ -72,7 +74,7 @@ def run_cell(cell: Cell, steps: int = STEPS, task: Task | None = None, device: s
         device: "cpu", or that of the accelerator.
 
     Returns: `curve`, for each step the figures of the rollouts it trained on, which are problems never seen before;
-    `evaluations`, by step; `seconds`.
+    `evaluations`, by step; `seconds`; `auto`, where the arm has it: the step at which a form was found, and which.
     """
     started = time.monotonic()
     task = task or TASKS[cell.task]
@@ -124,15 +126,20 @@ def run_cell(cell: Cell, steps: int = STEPS, task: Task | None = None, device: s
         )
         halfway = _Halfway(functools.partial(evaluate_held_out, **HALFWAY))
         trainer.add_callback(halfway)
+        found_form = _FoundForm(trainer._prefix_search) if ARMS[cell.arm].is_auto else None
+        if found_form is not None:
+            trainer.add_callback(found_form)
         trainer.train()
         last = evaluate_held_out(trainer.model)
+    # J separates nothing where all completions of a batch are right.
     curve = [
-        {name: round(entry[key], 5) for name, key in CURVE_KEYS.items() if key in entry}
+        {name: round(entry[key], 5) for name, key in CURVE_KEYS.items() if math.isfinite(entry.get(key, math.nan))}
         for entry in trainer.state.log_history
         if "loss" in entry
     ]
     evaluations = halfway.evaluations | {str(steps): last}
-    return {"curve": curve, "evaluations": evaluations, "seconds": round(time.monotonic() - started, 1)}
+    result = {"curve": curve, "evaluations": evaluations, "seconds": round(time.monotonic() - started, 1)}
+    return result if found_form is None else result | {"auto": found_form.record}
 
 
 class _Halfway(TrainerCallback):
@@ -147,11 +154,24 @@ class _Halfway(TrainerCallback):
             self.evaluations[str(state.global_step)] = self.evaluate(model)
 
 
+class _FoundForm(TrainerCallback):
+    """Notes when `repro_answer_prefix="auto"` has found a form."""
+
+    def __init__(self, search: PrefixSearch) -> None:
+        self.search = search
+        self.record: dict[str, Any] | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.record is None and self.search.chosen is not None:
+            self.record = {"step": state.global_step} | auto.describe(self.search)
+
+
 CURVE_KEYS = {
     "accuracy": "rewards/accuracy/mean",
     "thinking_tokens": "thinking_tokens",
     "backtracks": "backtracks",
     "objective_gain": "repro/objective_gain",
+    "objective_auc": "repro/objective_auc",
     "segments": "repro/segments",
     "advantage_share": "repro/advantage_share",
     "explained_variance": "critic/explained_variance",

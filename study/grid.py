@@ -11,14 +11,17 @@ TUNING_SEEDS = (100, 101)
 LENGTH_PENALTIES = (0.1, 0.25, 0.5)
 ALPHAS = (0.1, 0.3, 1.0)
 ALPHA_TASKS = ("digits", "search")
-"""The recipe was settled on these. Other tasks try it as it is."""
+"""The recipe was settled on these, and single changes are tried on these. Other tasks try both forms as they are."""
 
 HIGHER_RATES = {"digits": 6e-4, "search": 3e-4}
 
 CONTROLS = ("recipe", "shuffled", "constants", "recipe shuffled", "recipe constants", "length")
 RIVALS = ("vps", "vsrm", "vps shuffled")
-HEADLINE = ("plain", "repro", "recipe", "constants", "shuffled", "recipe shuffled", "recipe constants")
-"""Arms of GRPO with more seeds and longer runs."""
+AUTO = ("recipe auto", "prefix auto")
+LONGER = ("plain", "repro", "recipe")
+"""Arms of GRPO with longer runs."""
+HEADLINE = (*LONGER, "constants", "shuffled", "recipe shuffled", "recipe constants")
+"""Arms of GRPO with more seeds."""
 LONGER_STEPS = 3 * STEPS
 
 
@@ -33,9 +36,9 @@ def health() -> list[Cell]:
 
 
 def instruments() -> list[Cell]:
-    """What rewards and gradients know at the start, and completions in which to see it."""
+    """Completions in which to see what rewards know, and what the gradients of all arms do, at the start."""
     traces = [Cell(task, "trace", "start", 0) for task in TASKS]
-    return traces + [Cell(task, "instruments", "start", seed) for seed in SEEDS for task in TASKS]
+    return traces + [Cell(task, "instruments", "start", seed) for seed in SEEDS for task in ALPHA_TASKS]
 
 
 def main() -> list[Cell]:
@@ -52,6 +55,11 @@ def main() -> list[Cell]:
 def controls() -> list[Cell]:
     """GRPO with the recipe, and the controls of both forms."""
     return [Cell(task, "grpo", arm, seed) for seed in SEEDS for arm in CONTROLS for task in TASKS]
+
+
+def auto() -> list[Cell]:
+    """GRPO with the place where the answer is asked for found by the trainer."""
+    return [Cell(task, "grpo", arm, seed) for seed in SEEDS for arm in AUTO for task in TASKS]
 
 
 def rivals() -> list[Cell]:
@@ -77,13 +85,13 @@ def rates() -> list[Cell]:
 
 def ablations() -> list[Cell]:
     """GRPO with one setting changed."""
-    done = {"plain", "repro", *CONTROLS, *RIVALS}
+    done = {"plain", "repro", *CONTROLS, *AUTO, *RIVALS}
     return [
         Cell(task, "grpo", arm, seed)
         for seed in ABLATION_SEEDS
-        for arm, treatment in ARMS.items()
-        for task in TASKS
-        if arm not in done and task in treatment.tasks
+        for arm in ARMS
+        for task in ALPHA_TASKS
+        if arm not in done
     ]
 
 
@@ -97,7 +105,7 @@ def longer() -> list[Cell]:
     return [
         Cell(task, "grpo", arm, seed, {"max_steps": LONGER_STEPS})
         for seed in SEEDS
-        for arm in HEADLINE
+        for arm in LONGER
         for task in TASKS
     ]
 
@@ -125,6 +133,7 @@ PARTS = {
     "main": main,
     "instruments": instruments,
     "controls": controls,
+    "auto": auto,
     "rivals": rivals,
     "recipe elsewhere": recipe_elsewhere,
     "ablations": ablations,

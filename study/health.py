@@ -2,18 +2,25 @@
 grows as the answer is settled, and whether overthinking is about neutral for accuracy.
 """
 
+import functools
 from statistics import fmean, median
 from typing import Any
 
 import torch
 from torch import nn
 
+from repro_trl.method.answer_forms import AnswerForm
+
 from .arms import ALL_STARTS, ARMS
-from .measure import Sample, auc, credit, draw, objective, score_as, segment_auc
+from .auto import describe, search_in
+from .measure import Sample, asked_by, auc, credit, draw, objective, segment_auc
 from .tasks import TASKS
 
-FORMS = ("repro", "recipe")
-SIGNALS = ("repro", "recipe", "recipe J differences", "vps", "vsrm")
+FORMS = {"repro": "repro", "recipe": "recipe", "auto": "recipe auto"}
+"""Names of the forms in which J is asked for, and an arm that asks so."""
+SIGNALS = ("repro", "prefix auto", "recipe", "recipe auto", "recipe J differences", "vps", "vsrm")
+BATCH_PROBLEMS = 8
+"""Of a generation batch in training."""
 NUM_PROBLEMS, NUM_GENERATIONS = 48, 8
 NEUTRAL = frozenset({"recheck", "filler", "restart"})
 """Labels of segments that leave the answer as it is."""
@@ -22,20 +29,23 @@ NEUTRAL = frozenset({"recheck", "filler", "restart"})
 def measure_health(model: nn.Module, tokenizer: Any, task_name: str, seed: int) -> dict[str, Any]:
     """Figures of the policy given, on held-out problems.
 
-    Returns: by arm, "auc": AUC of r. By form, "objective auc": J at the last boundary, right against wrong texts;
-    "objective by steps": mean J in right completions after so many right steps. "labels": share of the segments with
-    each label. "beyond k": share of completions with more segment starts than the paper's form keeps. "longer gain":
-    accuracy of the completions with more segments than the median less that of the others; of those that close the
-    thought.
+    Returns: "auto": the form that "auto" finds in one generation batch of training problems. By arm, "auc": AUC of r.
+    By form, "objective auc": J at the last boundary, right against wrong texts; "objective by steps": mean J in right
+    completions after so many right steps. "labels": share of the segments with each label. "beyond k": share of
+    completions with more segment starts than the paper's form keeps. "longer gain": accuracy of the completions with
+    more segments than the median less that of the others; of those that close the thought.
     """
     task = TASKS[task_name]
     model.eval()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         sample = draw(model, tokenizer, task, 400_000 + seed, NUM_PROBLEMS, NUM_GENERATIONS)
+        batch = draw(model, tokenizer, task, seed, BATCH_PROBLEMS, NUM_GENERATIONS, held_out=False)
+    search = search_in(batch, model, tokenizer)
     labels = [segment.label for segment in sample.segments]
     top_k = ARMS["repro"].settings_for(task_name)["repro_top_k"]
     found: dict[str, Any] = {
+        "auto": describe(search),
         "auc": {},
         "objective auc": {},
         "objective by steps": {},
@@ -43,15 +53,23 @@ def measure_health(model: nn.Module, tokenizer: Any, task_name: str, seed: int) 
         "beyond k": round(fmean(len(starts) > top_k for starts in sample.starts), 4),
         "longer gain": _longer_gain(sample),
     }
-    for form in FORMS:
-        prefix = ARMS[form].settings_for(task_name).get("repro_answer_prefix", "")
-        _, mask, values = objective(model, tokenizer, sample, prefix, ALL_STARTS)
+
+    @functools.cache
+    def scored(form: AnswerForm, top_k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        return objective(model, tokenizer, sample, form, top_k)
+
+    def asked(arm: str) -> tuple[AnswerForm, int]:
+        form, top_k = asked_by(arm, task_name)
+        return (search.chosen if ARMS[arm].is_auto and search.chosen else form), top_k
+
+    for form, arm in FORMS.items():
+        _, mask, values = scored(asked(arm)[0], ALL_STARTS)
         last = values.gather(1, mask.sum(dim=1, keepdim=True) - 1).squeeze(1)
         is_right = sample.correct.bool()
         found["objective auc"][form] = round(auc(last[is_right].tolist(), last[~is_right].tolist()), 4)
         found["objective by steps"][form] = _by_steps(sample, values)
     for arm in SIGNALS:
-        rewards = credit(arm, score_as(arm, model, tokenizer, sample), sample).rewards
+        rewards = credit(arm, scored(*asked(arm)), sample).rewards
         kinds = segment_auc(rewards, sample)
         found["auc"][arm] = {kind: None if value is None else round(value, 4) for kind, value in kinds.items()}
     return found

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from repro_trl.method.advantage import normalize_rewards, segment_credit
+from repro_trl.method.answer_forms import AnswerForm
 
-from .arms import ARMS
-from .measure import Sample, credit, draw, objective, segment_auc
+from .measure import Sample, asked_by, credit, draw, objective, segment_auc
 from .signals import shuffle
 from .tasks import TASKS
 
@@ -25,7 +25,7 @@ ALPHA = 0.3
 """The same weight for all arms: large enough to show."""
 COMPARED = (
     *("repro", "shuffled", "constants", "prefix", "baseline magnitude", "center index", "k all"),
-    *("credit segment, k 2", "credit segment, k 10", "credit segment, k all", "w 0", "w 0.5", "w 1", "scale none"),
+    *("credit segment, k 2", "credit segment, k all", "w 0", "w 0.5", "w 1", "scale none"),
     *("recipe", "recipe shuffled", "recipe to go", "recipe center index", "recipe J differences", "recipe discounted"),
     "recipe potential",
 )
@@ -81,13 +81,10 @@ def process_advantages(
     model: nn.Module, tokenizer: Any, sample: Sample, arms: tuple[str, ...]
 ) -> dict[str, tuple[Tensor | None, Tensor]]:
     """r per token (`None` where an arm has none of its own) and Ã, both (B, T), of each arm and of the labels."""
-    scored: dict[tuple[str, int], tuple[Tensor, Tensor, Tensor]] = {}
+    scored: dict[tuple[AnswerForm, int], tuple[Tensor, Tensor, Tensor]] = {}
     found: dict[str, tuple[Tensor | None, Tensor]] = {}
     for arm in arms:
-        if sample.task.name not in ARMS[arm].tasks:
-            continue
-        settings = ARMS[arm].settings_for(sample.task.name)
-        key = (settings.get("repro_answer_prefix", ""), settings["repro_top_k"])
+        key = asked_by(arm, sample.task.name)
         if key not in scored:
             scored[key] = objective(model, tokenizer, sample, *key)
         given = credit(arm, scored[key], sample)

@@ -15,12 +15,11 @@ from pathlib import Path
 
 import torch
 import transformers
-from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 from transformers import AutoTokenizer
 
 from . import chain, records
 from .cell import Cell, run_cell
-from .make import WARM_UPS, make_model, train
+from .make import MODELS_DIR, WARM_UPS, make_model, train
 from .run import describe_environment, summary
 from .tasks import TASKS, Task
 
@@ -43,7 +42,7 @@ def large_task(folder: Path, num_changes: int) -> Task:
 def make_policy(task: Task, options: argparse.Namespace) -> None:
     """Warm a new policy up and save it where the task looks for it."""
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(POCKET_MODEL_DIR)
+    tokenizer = AutoTokenizer.from_pretrained(MODELS_DIR / "digits")
     model = make_model(tokenizer, options.hidden_size, options.num_layers, max_length=2048).to(options.device)
     print(f"{model.num_parameters():,} parameters", flush=True)
     stages = ((options.warm_up_steps // 3, FAULTLESS), (options.warm_up_steps - options.warm_up_steps // 3, STYLE))

@@ -9,8 +9,10 @@ from scipy.stats import rankdata
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from repro_trl.answers import DEFAULT_ANSWER_TEMPLATE
 from repro_trl.config import ReproConfigMixin
 from repro_trl.method.advantage import segment_credit
+from repro_trl.method.answer_forms import AnswerForm
 from repro_trl.method.completions import CompletionReader, has_think_end
 from repro_trl.method.measure import Objectives, score_rows
 from repro_trl.method.score import reward_completions
@@ -132,11 +134,12 @@ def draw(
 
 
 def objective(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sample: Sample, prefix: str, top_k: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sample: Sample, form: AnswerForm, top_k: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Boundaries, their mask and J at each, (B, M), as a trainer with these settings computes them."""
+    """Boundaries, their mask and J at each, (B, M), as a trainer that asks in this form computes them."""
     count = len(sample.texts) // len(sample.problems)
-    reader = CompletionReader(tokenizer, _Settings({"repro_answer_prefix": prefix}))
+    reader = CompletionReader(tokenizer, Settings({}))
+    reader.form = form
     rows = []
     for index, (starts, end) in enumerate(zip(sample.starts, sample.ends, strict=True)):
         length = int(sample.batch["completion_mask"][index].sum())
@@ -154,11 +157,17 @@ def score_as(
     arm: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sample: Sample
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`objective` with the settings of an arm."""
-    settings = ARMS[arm].settings_for(sample.task.name)
-    return objective(model, tokenizer, sample, settings.get("repro_answer_prefix", ""), settings["repro_top_k"])
+    return objective(model, tokenizer, sample, *asked_by(arm, sample.task.name))
 
 
-class _Settings(ReproConfigMixin):
+def asked_by(arm: str, task: str) -> tuple[AnswerForm, int]:
+    """The form in which an arm asks for the answer, with "auto" the one before any is found, and its k."""
+    settings = ARMS[arm].settings_for(task)
+    prefix = "" if ARMS[arm].is_auto else settings.get("repro_answer_prefix", "")
+    return AnswerForm(prefix, DEFAULT_ANSWER_TEMPLATE), settings["repro_top_k"]
+
+
+class Settings(ReproConfigMixin):
     """RePro's settings without a trainer's."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -170,7 +179,7 @@ def credit(arm: str, scored: tuple[Tensor, Tensor, Tensor], sample: Sample) -> C
     """Process rewards and advantages of an arm, by the very methods of its trainer."""
     treatment = ARMS[arm]
     trainer = object.__new__(type("CreditOnly", (*treatment.mixins, ReproMixin), {}))
-    trainer.args = _Settings(treatment.settings_for(sample.task.name))
+    trainer.args = Settings(treatment.settings_for(sample.task.name))
     boundaries, mask, values = scored
     length = sample.batch["completion_ids"].shape[1]
     rewarded = reward_completions(

@@ -19,6 +19,7 @@ from study import records, tables, verdicts  # noqa: E402
 from study.figures import Results  # noqa: E402
 from study.grid import CONTROLS, RIVALS  # noqa: E402
 from study.plot import plot  # noqa: E402
+from study.real import tables as real  # noqa: E402
 from study.regimes import regimes_table  # noqa: E402
 
 PAGE, PLOT = ROOT / "docs" / "results.md", ROOT / "docs" / "results.svg"
@@ -44,6 +45,7 @@ SECTIONS = {
     "traces": tables.trace_table,
     "tuning": tables.tuning_table,
     "rates": tables.rates_table,
+    **real.SECTIONS,
 }
 
 

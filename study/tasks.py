@@ -9,7 +9,6 @@ from typing import Any, Protocol, get_args
 
 from datasets import Dataset
 from pocket import traces as pocket_traces
-from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 
 from repro_trl.demo import task as pocket_task
 
@@ -80,7 +79,7 @@ TASKS = {
     for task in (
         Task(
             "digits",
-            POCKET_MODEL_DIR,
+            MODELS_DIR / "digits",
             80,
             _digits_problems,
             pocket_traces.label_segments,

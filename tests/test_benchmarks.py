@@ -34,6 +34,23 @@ def test_all_ways_of_scoring_agree():
     assert set(result["seconds"]) == {"shared", "replay", "released"} and min(result["seconds"].values()) > 0
 
 
+def test_the_search_for_a_form_is_set_against_scoring(monkeypatch):
+    import scoring
+
+    monkeypatch.setattr(scoring, "SEARCHES", [scoring.Case("small", 2, 128, 3)])
+    (row,) = scoring.measure_search(repeats=1)
+    assert row["case"].endswith("forms") and row["ratios"]["search / scoring"] > 0.5
+
+
+def test_growth_is_set_against_the_tokens_that_are_read(monkeypatch):
+    import scoring
+
+    monkeypatch.setattr(scoring, "GROWTH", {"k": [scoring.Case("small", 1, 128, k) for k in (1, scoring.ALL)]})
+    first, both = scoring.measure_growth(repeats=1)
+    # A prompt of 128, a completion of 128, answers of 7 at 3 boundaries or at all 5.
+    assert first["ratios"] == {} and both["ratios"]["tokens"] == round((256 + 5 * 7) / (256 + 3 * 7), 3)
+
+
 def test_peak_memory_counts_what_is_alive_at_once():
     from machine import peak_bytes
 

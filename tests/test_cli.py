@@ -112,7 +112,7 @@ def test_ctrl_c_while_libraries_load(monkeypatch, capsys):
     def interrupted(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("repro_trl.reporting.arguments.run", interrupted)
+    monkeypatch.setattr("repro_trl.reporting.command.run", interrupted)
     assert main(["report", "x"]) == 130
     assert capsys.readouterr().err == "repro-trl report: interrupted.\n"
 

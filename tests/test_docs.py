@@ -28,18 +28,10 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
-# Shell commands that need no remark on their page: what makes them unfit for a test, and why.
-REASONS = {
-    "Qwen/": "needs the Hub",
-    "eval --model outputs/qwen3": "needs the Hub",
-    "vllm": "needs a GPU",
-    "srun": "needs two nodes with GPUs",
-    "study": "trains for hours",
-}
 # Languages of blocks that hold no program.
 NO_PROGRAM = {"diff", "text", "bibtex"}
 
-# Names of models in the docs stand for the embedded one.
+# Names of models in the docs stand for the bundled one.
 MODELS = ("Qwen/Qwen3-1.7B", "my-sft-model", "my-reward-model")
 SMALL_SCRIPT = (
     "--max_steps 2 --per_device_train_batch_size 16 --num_eval_problems 8 --per_device_eval_batch_size 8 "
@@ -72,8 +64,6 @@ class Block:
             return self.remark.removeprefix("skip, ")
         if self.remark in ("train", "test"):
             return "the CI job runs it"
-        if self.language == "bash":
-            return next((reason for part, reason in REASONS.items() if part in self.text), None)
         return None
 
 
@@ -100,7 +90,7 @@ def test_every_block_is_of_a_known_kind():
 
 @pytest.mark.parametrize("page", pages_with("python"))
 def test_python_blocks_run(page, tmp_path, monkeypatch):
-    """The blocks of a page in their order, in one namespace, with small settings and the embedded model."""
+    """The blocks of a page in their order, in one namespace, with small settings and the bundled model."""
     run_python_blocks(page, tmp_path, monkeypatch)
 
 
@@ -244,18 +234,30 @@ def test_readme_lists_what_users_set_with_its_default():
         assert shown_default.strip("`").strip('"') == default.strip('"'), name
 
 
-def test_the_recipe_of_the_readme_is_that_of_its_python_block_and_of_the_shipped_configs():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    recipe = yaml.safe_load(re.search(r"```yaml\n(.*?)```", readme, re.DOTALL)[1])
-    assert recipe == RECIPE
-    block = re.search(r"recipe = ReproGRPOConfig\((.*?)\n\)", readme, re.DOTALL)[1]
-    for name, value in recipe.items():
+@pytest.mark.parametrize("page", ["README.md", "docs/quickstart.md"])
+def test_the_recipe_is_the_same_in_yaml_and_in_python(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1]) == RECIPE
+    block = re.search(r"recipe = ReproGRPOConfig\((.*?)\n\)", text, re.DOTALL)[1]
+    for name, value in RECIPE.items():
         assert f"{name}={json.dumps(value) if isinstance(value, str) else value}" in block, name
+
+
+def test_the_page_on_differences_sets_the_two_forms_side_by_side():
+    page = (DOCS / "differences.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(repro_\w+)` \| `?(.+?)`? \| `?(.+?)`?(?: \(all\))? \|$", page, re.MULTILINE)
+    defaults = {field.name: field.default for field in dataclasses.fields(ReproConfigMixin)}
+    shown = {name: (json.dumps(v) if isinstance(v, str) else str(v)) for name, v in (defaults | RECIPE).items()}
+    assert {name: recipe for name, _, recipe in rows} == {name: shown[name] for name in RECIPE}
+    assert all(yaml.safe_load(paper) == defaults[name] for name, paper, _ in rows)
+
+
+def test_the_shipped_recipe_configs_have_the_recipe():
     configs = list((ROOT / "examples" / "configs").glob("*_recipe.yaml"))
     assert len(configs) == 2
     for config in configs:
         shipped = yaml.safe_load(config.read_text(encoding="utf-8"))
-        assert {name: shipped[name] for name in recipe} == recipe, config
+        assert {name: shipped[name] for name in RECIPE} == RECIPE, config
 
 
 def test_readme_is_short():

@@ -1,4 +1,4 @@
-"""A reasoning model of 0.34 million parameters, its task and the script that made it; see README.md beside this file.
+"""A reasoning model of 0.37 million parameters, its task and the script that made it; see README.md beside this file.
 
 - `pocket/model`: the committed model and tokenizer, for `from_pretrained`.
 - `repro_trl.demo.task`: `train_dataset`, `eval_dataset` (columns `prompt`, `solution`), `Problem`, `problems`.

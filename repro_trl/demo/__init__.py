@@ -3,7 +3,7 @@
 from pathlib import Path
 
 MODEL_DIR = Path(__file__).parent / "model"
-"""A Qwen3 of 0.34 million parameters with its tokenizer, for `from_pretrained`; examples/pocket says what it is."""
+"""A Qwen3 of 0.37 million parameters with its tokenizer, for `from_pretrained`; examples/pocket says what it is."""
 
 PROBLEMS_FILE = Path(__file__).parent / "problems.jsonl"
 """Held-out problems of its task, one JSON object a line: `prompt`, a list of messages, and `solution`."""

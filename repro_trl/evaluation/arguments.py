@@ -91,9 +91,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--think_end": "--repro_think_end",
     }.items():
         add_former_name(parser, former, name)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from .command import run
-
-    return run(arguments)

@@ -24,19 +24,19 @@ from .verify import Verifier
 class EvaluationCallback(TrainerCallback):
     """
     Evaluates tasks whenever the trainer evaluates (`eval_strategy`, `eval_on_start`, `trainer.evaluate()`), and logs
-    the figures of `repro-trl eval` as `eval_<task>/<figure>`: the same completions, with the same seeds, as the
-    command draws from the saved model.
+    the metrics of `repro-trl eval` as `eval_<task>/<metric>`. The completions and seeds are those that the command
+    would use for the saved model.
 
-    Completions are sampled with transformers from the model as it is, whatever the trainer's own rollouts use. Under
-    DeepSpeed and FSDP2 every process generates equally often.
+    Completions are sampled with transformers from the current model, whatever the trainer uses for its rollouts. Under
+    DeepSpeed and FSDP2, every process generates the same number of times.
 
     Args:
         trainer: to add the callback to: `trainer.add_callback(EvaluationCallback(trainer, ["aime24"]))`.
         tasks: tasks, their names, or paths of local files.
-        sampling: how completions are drawn; the paper's way by default.
-        num_samples: completions of each problem. Default: the task's own number.
+        sampling: how completions are sampled; by default as in the paper.
+        num_samples: completions per problem. Default: the task's own number.
         data_dir: folder with local copies of the datasets.
-        verify_workers: completions that each process verifies at one time.
+        verify_workers: number of completions that each process verifies in parallel.
 
     Raises:
         TaskError: a task cannot be loaded.
@@ -73,7 +73,9 @@ class EvaluationCallback(TrainerCallback):
         logs: dict[str, float] = {}
         for task in self.tasks:
             for name, value in as_json(self.evaluate(task)).items():
-                logs |= _numbers(f"eval_{task.name}/{name}", value)
+                parts = value.items() if isinstance(value, dict) else [("", value)]
+                named = {f"eval_{task.name}/{name}/{part}".removesuffix("/"): number for part, number in parts}
+                logs |= {name: float(number) for name, number in named.items() if number is not None}
         # In evaluation mode, or the trainer would log the metrics of a training step that is not over.
         was_training = self.trainer.model.training
         self.trainer.model.eval()
@@ -104,11 +106,3 @@ class EvaluationCallback(TrainerCallback):
         }
         keys = [(problem.id, sample) for problem in task.problems for sample in range(samples)]
         return compute_figures([gathered[key] for key in keys], task.votes)
-
-
-def _numbers(name: str, value: Any) -> dict[str, float]:
-    """What can be logged, by name."""
-    if isinstance(value, dict):
-        parts = (_numbers(f"{name}/{part}", inner) for part, inner in value.items())
-        return {key: number for numbers in parts for key, number in numbers.items()}
-    return {} if value is None else {name: float(value)}

@@ -10,23 +10,23 @@ from NeMo-Skills (`evaluator/mcq.py`), a letter that stands first in the reply f
 A reply makes statements. The last clear one counts; where the last one names several letters, there is no answer.
 """
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from .plain_text import closing_brace, plain_characters, plain_text
+from ..verifier_forms import closing_brace
+from .plain_text import plain_characters, plain_text
 
 _OPTION_WORD = (
     r"(?:options?|choices?|letter|(?:a\s+)?letra|(?:la\s+)?lettre|(?:la\s+)?lettera|alternative|answer|opción|opção"
-    r"|opzione|antwort|"
-    r"вариант|选项|選項|選択肢|보기|خيار|विकल्प|pilihan|phương án)"
+    r"|opzione|antwort|вариант|选项|選項|選択肢|보기|خيار|विकल्प|pilihan|phương án)"
 )
 # Words for "answer": simple-evals' list, and more of the same kind.
 _ANSWER_WORDS = (
     r"উত্তর|उत्तर|antwort|lösung|답변|정답|답|答案|答复|答曰|答|الإجابة|الجواب|إجابة|جواب|respuesta|risposta|答え|正解|正答|正确选项|正確選項|回答|"
     r"解答|jawaban(?:nya)?|réponse|resposta|jibu|ìdáhùn|idáhùn|idahun|àmọ̀nà|àdáhùn|ànúgọ|àṣàyàn|"
-    r"ответ|правильный вариант|richtig|alternativa correta|відповідь|odpowiedź"
-    r"|odpověď|"
+    r"ответ|правильный вариант|richtig|alternativa correta|відповідь|odpowiedź|odpověď|"
     r"antwoord|cevap|đáp án|câu trả lời|คำตอบ|svaret|svar|vastaus|răspuns|răspunsul|válasz|απάντηση|תשובה|پاسخ|sagot|"
     r"respuesta correcta|opción correcta|bonne réponse|opção correta|opzione corretta"
 )
@@ -41,9 +41,8 @@ _NOT_BUT = (
 )
 # What may stand between the words and the letter, on one line.
 _LEAD = re.compile(
-    rf"(?:[ \t:：=\-–—>→⇒]|{_ADVERB}\b,?|{_OPTION_WORD}(?![^\W\d_])|(?:the|number|with|la|le|el|die|der|das|o"
-    rf"|l')(?=[ \t])"
-    rf"|{_NOT_BUT})*",
+    rf"(?:[ \t:：=\-–—>→⇒]|{_ADVERB}\b,?|{_OPTION_WORD}(?![^\W\d_])"
+    rf"|(?:the|number|with|la|le|el|die|der|das|o|l')(?=[ \t])|{_NOT_BUT})*",
     re.IGNORECASE,
 )
 _OPENERS, _CLOSERS = "([{<【（「『", ")]}>】）」』"
@@ -54,8 +53,7 @@ _GOES_ON = re.compile(
     r"|[是项項选選对對因でだがはと가이를입번은는]"
     r"|[ \t]+[-–—]{1,3}[ \t]+(?!\w{1,2}\s*$)"
     r"|[ \t]+(?:because|since|as|due|with|over|which|where|that|for|given|based|by|from|after|only|alone|but|not"
-    r"|rather|"
-    r"instead|in|on|here|and|or|too|when|so|then|satisf\w+|remains|works|fits|matches|agrees|holds|survives|meets"
+    r"|rather|instead|in|on|here|and|or|too|when|so|then|satisf\w+|remains|works|fits|matches|agrees|holds|survives|meets"
     r"|(?:is|was|as)(?!\s+(?:not|in?correct|wrong|false))|"
     r"porque|ya|parce|car|weil|da|denn|perché|pois|потому|так)\b)",
     re.IGNORECASE,
@@ -75,8 +73,7 @@ _JOINS_BOXES = re.compile(rf"[\s$.,;]*(?:{_CONNECTIVE}[\s$]*(?:{_OPTION_WORD}\s*
 _NOUN = r"(?:answers?|ans\b\.?|choice|option|selection|pick)"
 _VERB = r"(?:(?:is|are|(?:would|must|should|has\s+to|will)\s+be|remains|becomes)(?![A-Za-z])|:=|=|:|->|→|⇒|-|–|—)"
 _STATED = re.compile(
-    rf"(?<![A-Za-z]){_NOUN}(?:\s+(?:option|choice|letter"
-    rf"|number))?(?P<middle>(?:\s+(?!{_NOUN})[^\s.:=!?;]+){{0,9}}?)\s*"
+    rf"(?<![A-Za-z]){_NOUN}(?:\s+(?:option|choice|letter|number))?(?P<middle>(?:\s+(?!{_NOUN})[^\s.:=!?;]+){{0,9}}?)\s*"
     rf"(?P<verb>{_VERB})(?:[ \t]*(?:is|:|：))?",
     re.IGNORECASE,
 )
@@ -105,9 +102,8 @@ _CHOSEN = re.compile(
 )
 # A sentence that is nothing but a conclusion.
 _CONCLUDED = re.compile(
-    r"(?:(?<![A-Za-z])(?:so|thus|therefore|hence|consequently|correction|actually|wait|no|sorry|final|edit|ergo"
-    r"|finally|"
-    r"rather|conclusion|verdict|(?:in\s+)?summary|in\s+conclusion)\b|[∴⇒→])[ \t]*[,:.—–-]*[ \t]*"
+    r"(?:(?<![A-Za-z])(?:so|thus|therefore|hence|consequently|correction|actually|wait|no|sorry|final|edit|ergo|finally"
+    r"|rather|conclusion|verdict|(?:in\s+)?summary|in\s+conclusion)\b|[∴⇒→])[ \t]*[,:.—–-]*[ \t]*"
     r"(?:no,?\s+)?(?:(?:it'?s|it\s+is|that'?s|that\s+is|this\s+is|make\s+(?:that|it)|it\s+must\s+be|it\s+should\s+be|"
     r"must\s+be|i\s+mean)\b)?"
     rf"(?=[ \t]*(?:{_ADVERB}[ \t]+)*(?:{_OPTION_WORD}[ \t]*)?[(\[]?[A-Z][)\]]?\s*(?:$|[\n.;!)]|,|:))",
@@ -131,6 +127,10 @@ _WEAKLY_STATED = re.compile(
     rf"|(?<=[.?!])(?=\s+(?:{_OPTION_WORD}\s*)?[(\[]?[A-Z][)\]]?[.!]?\s*\Z)",
     re.IGNORECASE | re.MULTILINE,
 )
+_BEFORE_OPTIONS = (
+    *(_STATED, _STATED_BARE, _STATED_ELSEWHERE, _CHOSEN_ELSEWHERE, _CHOSEN, _CONCLUDED, _CORRECTED),
+    *(_HEADED, _WEAKLY_STATED),
+)
 _CORRECT = r"(?:(?:only|single|most|one)\s+)*(?:correct|right|best|proper)"
 _CALLED_CORRECT = re.compile(
     rf"(?P<word>{_OPTION_WORD}\s*)?(?<![A-Za-z0-9_°\\'’-])[(\[]?(?P<letter>[A-Z])[)\]]?(?![A-Za-z0-9_^'’-])"
@@ -139,9 +139,8 @@ _CALLED_CORRECT = re.compile(
     r"(?!-)(?=\s*(?:$|[.,;:!)\n—–-]|because|since|as\b|and\b|for\s+this|here|to\s+(?:this|the)))"
 )
 _ALL_CORRECT = re.compile(
-    r"(?<![A-Za-z])[(\[]?(?P<one>[A-Z])[)\]]?\s*(?:,|and|&|or)\s*[(\[]?(?P<two>[A-Z])[)\]]?\s+(?:are|could|might"
-    r"|both)\s+"
-    r"(?:both\s+|all\s+|be\s+)*(?:the\s+)?(?:correct|right|possible|plausible|answers?)"
+    r"(?<![A-Za-z])[(\[]?(?P<one>[A-Z])[)\]]?\s*(?:,|and|&|or)\s*[(\[]?(?P<two>[A-Z])[)\]]?\s+"
+    r"(?:are|could|might|both)\s+(?:both\s+|all\s+|be\s+)*(?:the\s+)?(?:correct|right|possible|plausible|answers?)"
 )
 _CORRECT_ELSEWHERE = re.compile(
     r"(?<![A-Za-z])[(\[]?(?P<letter>[A-Z])[)\]]?[ \t]*(?:项|項)?"
@@ -159,8 +158,8 @@ _MARKED = re.compile(
 _TAKEN_BACK = re.compile(
     r"\b(?:incorrect|wrong|mistake|mistaken|mistakenly|erroneous|erroneously|thought|initially|originally|previously|"
     r"at first|my first|guessed|tempting|tempted|trap|distractors?|eliminated?|rule[sd]? out|reject(?:ed)?|false|"
-    r"not|never|cannot|isn't|wasn't|aren't|doesn't|can't|unless|whether|suppose|possible|some (?:might|may|would"
-    r"|people)|"
+    r"not|never|cannot|isn't|wasn't|aren't|doesn't|can't|unless|whether|suppose|possible|"
+    r"some (?:might|may|would|people)|"
     r"(?:one|you|students?|people|many) (?:might|may|could|would)?\s*(?:think|say|argue|answer|choose|believe)|"
     r"supposed|alleged|example|e\.g\.|format|instructed|asked)\b|n't\b",
     re.IGNORECASE,
@@ -193,12 +192,8 @@ class _Statement:
 
 def choice_letter(conclusion: str, letters: str) -> str | None:
     """
-    The letter of the option that a reply chooses in its last clear statement; `None` where it makes none, or where the
-    last one names several letters.
-
-    Args:
-        conclusion: what follows the thought.
-        letters: of the options, upper case.
+    The letter of the option that a reply (what follows the thought) chooses in its last clear statement; `None` where
+    it makes none, or where the last one names several letters. The options' `letters` are upper case.
     """
     text = plain_text(_mark_boxes(plain_characters(conclusion[-_MAX_LENGTH:]), letters))
     named = _strongest(text, letters)
@@ -207,11 +202,7 @@ def choice_letter(conclusion: str, letters: str) -> str | None:
 
 def _strongest(text: str, letters: str) -> frozenset[str] | None:
     """The letters that count in plain text: those of the last statement, or those that all weak ones name."""
-    found = [
-        statement
-        for statement in _statements(text, letters)
-        if statement.letters and statement.letters != frozenset(letters)
-    ]
+    found = [said for said in _statements(text, letters) if said.letters and said.letters != frozenset(letters)]
     strong = [statement for statement in found if not statement.weak]
     if strong:
         return max(strong, key=lambda statement: (statement.end, len(statement.letters))).letters
@@ -226,12 +217,12 @@ def _mark_boxes(text: str, letters: str) -> str:
     """The text with a mark and the letters in place of each box; what else is in boxes is no letter of an option."""
     parts, position = [], 0
     while box := _BOX.search(text, position):
-        end = box.end() if box["bare"] else closing_brace(text, box.end())
+        end = box.end() - 1 if box["bare"] else closing_brace(text, box.end() - 1)
         if end is None:
             break
-        content = box["bare"] or text[box.end() : end - 1]
+        content = box["bare"] or text[box.end() : end]
         parts += [text[position : box.start()], _BOX_START, *sorted(_letters_in_box(content, letters)), _BOX_END]
-        position = end
+        position = end + 1
     return "".join([*parts, text[position:]])
 
 
@@ -278,32 +269,19 @@ def _read_option(text: str, position: int, letters: str) -> _Statement | None:
 def _statements(text: str, letters: str) -> Iterator[_Statement]:
     """Whatever the text says about the answer, in no order."""
     yield from _boxed(text, letters)
-    for pattern in (_STATED, _STATED_BARE, _STATED_ELSEWHERE, _CHOSEN_ELSEWHERE, _CHOSEN, _CONCLUDED, _CORRECTED):
+    for pattern in _BEFORE_OPTIONS:
         for anchor in pattern.finditer(text):
             option = _read_option(text, anchor.end(), letters)
             if option is None and pattern is _STATED:
                 option = _named_in_brackets(text, anchor.end(), letters)
-            if option is not None and _is_meant(text, anchor, option.end):
-                yield replace(option, start=anchor.start())
-    for anchor in _HEADED.finditer(text):
-        option = _read_option(text, anchor.end(), letters)
-        if (
-            option is not None
-            and not _begins_list(text, anchor.end(), letters)
-            and _is_meant(text, anchor, option.end)
-        ):
-            yield replace(option, start=anchor.start())
-    for anchor in _WEAKLY_STATED.finditer(text):
-        option = _read_option(text, anchor.end(), letters)
-        if option is not None and _is_meant(text, anchor, option.end):
-            yield replace(option, start=anchor.start(), weak=True)
-    for match in _CALLED_CORRECT.finditer(text):
-        if match["letter"] in letters and _is_meant(text, match, match.end()):
-            strong = match["word"] or match["noun"]
-            yield _Statement(match.start(), match.end(), frozenset(match["letter"]), weak=not strong)
-    for match in _CORRECT_ELSEWHERE.finditer(text):
-        if match["letter"] in letters and _is_meant(text, match, match.end()):
-            yield _Statement(match.start(), match.end(), frozenset(match["letter"]))
+            repeated = pattern is _HEADED and _begins_list(text, anchor.end(), letters)
+            if option is not None and not repeated and _is_meant(text, anchor, option.end):
+                yield replace(option, start=anchor.start(), weak=pattern is _WEAKLY_STATED)
+    for pattern in (_CALLED_CORRECT, _CORRECT_ELSEWHERE):
+        for match in pattern.finditer(text):
+            if match["letter"] in letters and _is_meant(text, match, match.end()):
+                weak = pattern is _CALLED_CORRECT and not (match["word"] or match["noun"])
+                yield _Statement(match.start(), match.end(), frozenset(match["letter"]), weak)
     for match in _ALL_CORRECT.finditer(text):
         yield _Statement(match.start(), match.end(), frozenset((match["one"], match["two"])) & frozenset(letters))
     for match in _MARKED.finditer(text):
@@ -343,9 +321,7 @@ def _is_meant(text: str, anchor: re.Match[str], end: int) -> bool:
     if text[_sentence_end(text, end) :][:1] == "?":
         return False
     middle = anchor.groupdict().get("middle") or ""
-    if re.search(r"(?<!\w)[A-Z](?!\w)|\b(?:choices|options)\b", middle) or re.search(
-        r"\b(?:could|might|may|can)\b", middle
-    ):
+    if re.search(r"(?<!\w)[A-Z](?!\w)|\b(?:choices|options|could|might|may|can)\b", middle):
         return False
     clause = _CLAUSE.split(before)[-1]
     if _TAKEN_BACK.search(clause) or _TAKEN_BACK.search(middle):
@@ -390,10 +366,6 @@ def _lone_lines(text: str, letters: str) -> Iterator[_Statement]:
         letter, alone = option
         last = index == len(options) - 1
         neighbours = options[:index][::-1] if last else options[1:]
-        run = []
-        for _, _, other in neighbours:
-            if other is None:
-                break
-            run.append(other[0])
+        run = [other[0] for _, _, other in itertools.takewhile(lambda line: line[2] is not None, neighbours)]
         if not run or (last and (letter in run or alone)) or set(run) == {letter}:
             yield _Statement(start, end, frozenset(letter), weak=not (last and alone))

@@ -28,11 +28,8 @@ _BRACKETS = re.compile(
 @dataclass(frozen=True)
 class CodeBlock:
     """
-    Attributes:
-        code: its lines, each with an end, without the indentation of the fence.
-        marked: its fence says Python. One whose fence says nothing is not marked; those in other languages are left
-            out.
-        closed: there is a fence behind it.
+    Lines of code, each with an end and without the indentation of the fence; `marked` if the fence says Python rather
+    than nothing (blocks in other languages are left out), `closed` if there is a fence behind them.
     """
 
     code: str
@@ -66,11 +63,9 @@ def _fenced(lines: list[str], depth: int = 0) -> Iterator[CodeBlock]:
         before = opening.groupdict().get("before") or ""
         marked, unmarked = bool(_PYTHON.match(info)), bool(_UNMARKED.match(info))
         end, rest, closed = _closing(lines, position, opening["fence"], len(before), marked)
-        content = (
-            [line.removeprefix(">").removeprefix(" ") for line in lines[position:end]]
-            if ">" in before
-            else (lines[position:end])
-        )
+        content = lines[position:end]
+        if ">" in before:
+            content = [line.removeprefix(">").removeprefix(" ") for line in content]
         inner = [] if marked or depth == _MAX_DEPTH else list(_fenced(content, depth + 1))
         if inner:
             yield from inner

@@ -1,12 +1,12 @@
 """`repro-trl eval`: the paper's table for a checkpoint of your own."""
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -16,11 +16,10 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from ..command_line import run_command
 from ..generation import Sampler, default_backend, load_sampler
 from ..jsonl import lock
-from ..models import check_dtype, model_files, resolve_revision
-from ..sampling import Backend, Sampling, VllmSettings, vllm_settings_from_arguments
+from ..models import model_files, resolve_revision
+from ..sampling import Backend, Sampling, VllmSettings
 from .arguments import BATCH_SIZES
 from .results import Compared, report
 from .run import evaluate_task
@@ -32,11 +31,6 @@ from .verify import Verifier
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate on every process; the main one writes and prints. Returns 1 if a task could not be evaluated."""
-    kept = "Finished work is kept; run the same command again to resume."
-    return run_command("eval", lambda: _run(arguments), kept)
-
-
-def _run(arguments: argparse.Namespace) -> int:
     # Without an accelerator a launcher's processes find each other only when told so. They wait for the slowest.
     state = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=7))
     try:
@@ -74,14 +68,14 @@ def _evaluate(arguments: argparse.Namespace, state: PartialState) -> int:
             arguments.attn_implementation,
         )
 
-    workers = arguments.verify_workers
-    if workers is None:
-        workers = max(1, (os.cpu_count() or 1) // state.num_processes)
+    workers = arguments.verify_workers or max(1, (os.cpu_count() or 1) // state.num_processes)
     with ExitStack() as stack:
         with team.together():
             verifier = stack.enter_context(Verifier(workers, arguments.verify_seconds, sampling.think_end))
             if state.is_main_process:
-                stack.enter_context(_only_run(output_dir))
+                # Other evaluations are kept from the folder: one that runs already is waited for.
+                (output_dir / "work").mkdir(parents=True, exist_ok=True)
+                lock(stack.enter_context((output_dir / "work" / "lock").open("ab")), output_dir, wait=True)
         for task in tasks:
             samples = arguments.num_generations or task.samples
             evaluate_task(task, samples, sampling, model_settings, sampler, verifier, output_dir, team)
@@ -94,7 +88,6 @@ def _evaluate(arguments: argparse.Namespace, state: PartialState) -> int:
 
 
 def _sampling(arguments: argparse.Namespace, backend: Backend) -> Sampling:
-    check_dtype(arguments.dtype)
     return Sampling(
         temperature=arguments.temperature,
         top_p=arguments.top_p,
@@ -106,7 +99,7 @@ def _sampling(arguments: argparse.Namespace, backend: Backend) -> Sampling:
 
 
 def _vllm_settings(arguments: argparse.Namespace, backend: Backend, state: PartialState) -> VllmSettings:
-    settings = vllm_settings_from_arguments(arguments)
+    settings = VllmSettings(**{f.name: getattr(arguments, f"vllm_{f.name}") for f in dataclasses.fields(VllmSettings)})
     if backend == "vllm" or settings == VllmSettings():
         return settings
     if state.is_main_process:
@@ -131,22 +124,9 @@ def _model_settings(arguments: argparse.Namespace, backend: Backend, vllm_settin
     }
 
 
-@contextmanager
-def _only_run(output_dir: Path) -> Iterator[None]:
-    """Makes the folder, and keeps other evaluations from it: one that runs already is waited for."""
-    path = output_dir / "work" / "lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        lock(file, output_dir, wait=True)
-        yield
-
-
 def _load_tasks(arguments: argparse.Namespace, team: Team) -> tuple[list[Task], dict[str, str]]:
     """
-    Tasks that every process can evaluate, and the errors of the others.
-
-    Raises:
-        ValueError: there is no task that can be evaluated.
+    Tasks that every process can evaluate, and the errors of the others. A `ValueError` if no task can be evaluated.
     """
     with team.together():
         names, revisions = _task_names(arguments)

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ FAILURES = ("timeout", "failure")
 @dataclass(frozen=True)
 class Figures:
     """
-    Figures of one task. `None`: not defined, for example the thinking tokens of right answers when none is right.
+    Metrics of one task. `None`: not defined, for example the thinking tokens of right answers if none is right.
 
     Attributes:
         problems: N.
@@ -29,10 +30,10 @@ class Figures:
         thinking_tokens, thinking_tokens_right, thinking_tokens_wrong: mean tokens up to the end-of-thinking marker,
             all of them where there is none.
         completion_tokens: mean tokens of a completion.
-        tokens_per_correct: tokens of all completions over the number of right ones.
+        tokens_per_correct: tokens of all completions divided by the number of right ones.
         backtracks: segments of a thought that turn back (`repro_trl.thinking.BACKTRACK_PHRASES`), per completion.
         backtracking_rate: share of all segments that turn back.
-        truncation_rate: share of completions that were cut at the token limit.
+        truncation_rate: share of completions that were cut off at the token limit.
         outcomes: how often each outcome of verification occurred, failures of the verifier included.
     """
 
@@ -61,10 +62,7 @@ class Figures:
 def pass_at_k(n: int, correct: int, k: int) -> float:
     """
     Probability that at least one of k samples is right, drawn without replacement from n of which `correct` are: the
-    unbiased estimator 1 - C(n - c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374).
-
-    Raises:
-        ValueError: not 1 ≤ k ≤ n, or not 0 ≤ correct ≤ n.
+    unbiased estimator 1 - C(n - c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374). 1 ≤ k ≤ n, 0 ≤ correct ≤ n.
     """
     if not 1 <= k <= n or not 0 <= correct <= n:
         raise ValueError(
@@ -78,11 +76,7 @@ def majority_score(votes: Sequence[str | None], right: Sequence[bool]) -> float:
     Probability that majority voting over the samples of one problem gives a right answer, ties broken at random.
 
     Right samples agree with the ground truth and so with each other: they are one candidate, however each is written.
-    Wrong ones agree when their votes are the same text. A wrong sample without a vote abstains.
-
-    Args:
-        votes: n normalised answers; `None` where a sample gave none.
-        right: n verdicts.
+    Wrong ones agree when their votes (n normalised answers) are the same text. A wrong sample without a vote abstains.
     """
     wrong_votes = Counter(vote for vote, ok in zip(votes, right, strict=True) if not ok and vote is not None)
     count = sum(right)
@@ -107,7 +101,7 @@ def clustered_standard_error(shares: Sequence[float]) -> float | None:
 
 def compute_figures(records: Iterable[Record], votes: bool = True) -> Figures:
     """
-    Figures of one task's records, which hold the same number of samples of each problem.
+    Metrics of one task's records, which have the same number of samples of each problem.
 
     Args:
         records: in any order.
@@ -116,9 +110,7 @@ def compute_figures(records: Iterable[Record], votes: bool = True) -> Figures:
     Raises:
         ValueError: no records, or problems with different numbers of samples.
     """
-    by_problem: dict[str, list[Record]] = {}
-    for record in records:
-        by_problem.setdefault(record.problem, []).append(record)
+    by_problem = _by_problem(records)
     sizes = {len(samples) for samples in by_problem.values()}
     if len(sizes) != 1:
         raise ValueError(f"Every problem needs the same number of samples, 1 or more; found {sorted(sizes)}.")
@@ -126,6 +118,7 @@ def compute_figures(records: Iterable[Record], votes: bool = True) -> Figures:
     everything = [record for samples in by_problem.values() for record in samples]
     counts = [sum(record.right for record in samples) for samples in by_problem.values()]
     shares = [count / n for count in counts]
+    majorities = [majority_score([r.vote for r in rows], [r.right for r in rows]) for rows in by_problem.values()]
     ks = sorted({2**power for power in range(n.bit_length()) if 2**power <= n} | {n})
     segments = sum(record.segments for record in everything)
     right = [record for record in everything if record.right]
@@ -133,14 +126,10 @@ def compute_figures(records: Iterable[Record], votes: bool = True) -> Figures:
     return Figures(
         problems=len(by_problem),
         samples=n,
-        accuracy=float(np.mean(shares)),
+        accuracy=_mean(shares),
         standard_error=clustered_standard_error(shares),
-        pass_at={k: float(np.mean([pass_at_k(n, count, k) for count in counts])) for k in ks},
-        majority=float(
-            np.mean([majority_score([r.vote for r in s], [r.right for r in s]) for s in by_problem.values()])
-        )
-        if votes
-        else None,
+        pass_at={k: _mean([pass_at_k(n, count, k) for count in counts]) for k in ks},
+        majority=_mean(majorities) if votes else None,
         thinking_tokens=_mean([record.thinking_tokens for record in everything]),
         thinking_tokens_right=_mean([record.thinking_tokens for record in right]),
         thinking_tokens_wrong=_mean([record.thinking_tokens for record in everything if not record.right]),
@@ -161,8 +150,8 @@ class Comparison:
     Attributes:
         problems: N pairs.
         difference: of avg@n, the mean over problems of the difference of the shares of right completions.
-        standard_error: of `difference`, from the differences by problem: what makes a problem hard or easy for both
-            models cancels. `None` for one problem.
+        standard_error: of `difference`, from the differences by problem, so that the difficulty of problems cancels
+            out. `None` for one problem.
         better, worse: problems with a higher and a lower share than before.
         thinking_tokens: difference of the mean thinking tokens.
         thinking_tokens_error: its standard error, from the problems' differences.
@@ -186,43 +175,36 @@ class Comparison:
 
 def compare(first: Iterable[Record], second: Iterable[Record]) -> Comparison:
     """
-    Compare two models' records of one task, paired by problem. The numbers of samples may differ.
-
-    Raises:
-        ValueError: the records are not of the same problems.
+    Compare two models' records of one task, paired by problem: a `ValueError` if they are not of the same problems.
+    The numbers of samples may differ.
     """
-    sides = []
-    for records in (first, second):
-        by_problem: dict[str, list[Record]] = {}
-        for record in records:
-            by_problem.setdefault(record.problem, []).append(record)
-        sides.append(by_problem)
-    before, after = sides
+    before, after = _by_problem(first), _by_problem(second)
     alone = sorted(before.keys() ^ after.keys())
     if alone or not before:
         raise ValueError(
             f"Two models must be compared on the same problems; {len(alone)} are in one evaluation only"
             + (f", such as {alone[0]!r}." if alone else ", and none is in both.")
         )
-    shares = [_share(after[problem]) - _share(before[problem]) for problem in before]
-    tokens = [_thinking(after[problem]) - _thinking(before[problem]) for problem in before]
+    shares, tokens = (
+        [_mean([read(r) for r in after[problem]]) - _mean([read(r) for r in before[problem]]) for problem in before]
+        for read in (attrgetter("right"), attrgetter("thinking_tokens"))
+    )
     return Comparison(
         problems=len(shares),
-        difference=float(np.mean(shares)),
+        difference=_mean(shares),
         standard_error=clustered_standard_error(shares),
         better=sum(share > 0 for share in shares),
         worse=sum(share < 0 for share in shares),
-        thinking_tokens=float(np.mean(tokens)),
+        thinking_tokens=_mean(tokens),
         thinking_tokens_error=clustered_standard_error(tokens),
     )
 
 
-def _share(records: list[Record]) -> float:
-    return sum(record.right for record in records) / len(records)
-
-
-def _thinking(records: list[Record]) -> float:
-    return sum(record.thinking_tokens for record in records) / len(records)
+def _by_problem(records: Iterable[Record]) -> dict[str, list[Record]]:
+    by_problem: dict[str, list[Record]] = {}
+    for record in records:
+        by_problem.setdefault(record.problem, []).append(record)
+    return by_problem
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -6,19 +6,15 @@ import selectors
 import signal
 import subprocess
 import time
-from decimal import Decimal
+from contextlib import suppress
 from typing import Any
 
-_SHORT = 4000  # digits that Python's own limit, of 4300 or more, allows
+from ..row_files import whole_number
 
 
 def read_json(text: str | bytes) -> Any:
     """`json.loads` for integers of any length: Python's limit on digits is meant for `int` of a text."""
-    return json.loads(text, parse_int=_whole_number)
-
-
-def _whole_number(digits: str) -> int:
-    return int(digits) if len(digits) <= _SHORT else int(Decimal(digits))
+    return json.loads(text, parse_int=whole_number)
 
 
 class NoAnswer(RuntimeError):
@@ -31,12 +27,8 @@ class TimeLimit(NoAnswer):
 
 class LineProcess:
     """
-    Used by one thread at a time, of any kind: no signals, no fork of this process's memory, no import of its main
-    module. After an error it is dead.
-
-    Args:
-        command: and its arguments.
-        environment: all variables it sees.
+    A process that sees no other environment variables than the given ones. Used by one thread at a time, of any kind:
+    no signals, no fork of this process's memory, no import of its main module. After an error it is dead.
     """
 
     def __init__(self, command: list[str], environment: dict[str, str]) -> None:
@@ -55,11 +47,7 @@ class LineProcess:
 
     def ask(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
         """
-        Send a message and wait for the answer.
-
-        Raises:
-            TimeLimit: after `seconds`.
-            NoAnswer: the process ended.
+        Send a message and wait for the answer: `TimeLimit` after `seconds`, `NoAnswer` if the process ended.
         """
         try:
             return read_json(self._exchange(json.dumps(message).encode() + b"\n", time.monotonic() + seconds))
@@ -106,10 +94,8 @@ class LineProcess:
     def kill(self) -> None:
         """End the process, its session and all that depends on it; may be called again."""
         if self._process.returncode is None:
-            try:
+            with suppress(ProcessLookupError):  # it has just ended
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass  # it has just ended
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             pipe.close()

@@ -25,8 +25,7 @@ def serve() -> None:
     # A tower of powers can ask for more memory than there is before its time is over.
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     sys.path[0] = str(Path(__file__).parents[2])  # where the package lies, not the folder of this script
-    from repro_trl.evaluation.completions import math_vote
-    from repro_trl.verifier import verify_answer
+    from repro_trl.verifier import answer_vote, verify_answer
 
     verify_answer(r"\boxed{0.5}", r"\frac{1}{2}", None)  # the first comparison takes a second
     print(json.dumps({"outcome": "ready"}), file=answers, flush=True)
@@ -34,7 +33,7 @@ def serve() -> None:
         request = json.loads(line)
         try:
             right = verify_answer(request["conclusion"], request["answer"], None)
-            vote = math_vote(request["conclusion"])
+            vote = answer_vote(request["conclusion"])
             outcome = "right" if right else "wrong" if vote is not None else "no answer"
             answer = {"outcome": outcome, "vote": vote, "detail": ""}
         except Exception as error:

@@ -5,14 +5,12 @@ import unicodedata
 
 _LATEX_GROUP = re.compile(
     r"\\+(?:text|boxed|fbox|mathrm|mathbf|mathsf|mathit|mathtt|textbf|textit|textrm|textsf|texttt|emph|underline|bm"
-    r"|boldsymbol|mbox|"
-    r"operatorname|large|Large|color\{\w+\}|textcolor\{\w+\})\s*\{([^{}]*)\}"
+    r"|boldsymbol|mbox|operatorname|large|Large|color\{\w+\}|textcolor\{\w+\})\s*\{([^{}]*)\}"
 )
 _LATEX_MARKS = re.compile(
     r"\\+(?:left|right|displaystyle|quad|qquad|bf|rm|it|large|Large|LARGE|huge|Huge|Box)(?![A-Za-z])"
     r"|\\+[,;:! ()\[\]]|\\\\(?![A-Za-z])|~"
 )
-_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _MAX_NESTING = 4
 # The letters of options in Arabic and Bengali, as in simple-evals' `normalize_extracted_answer`.
 _OTHER_LETTERS = str.maketrans("أبجدঅবডঢ", "ABCDABCD")
@@ -46,13 +44,3 @@ def plain_text(text: str) -> str:
     text = re.sub(r"[\"“”„«»]|(?<![A-Za-z])['‘’]|['‘’](?![A-Za-z])", "", text)
     text = re.sub(r"(?<=answer)[ \t]*\|", ":", text, flags=re.IGNORECASE)  # a row of a table
     return re.sub(r"^[ \t]*#+|#+[ \t]*$", "", text, flags=re.MULTILINE)
-
-
-def closing_brace(text: str, position: int) -> int | None:
-    """The place behind the brace that closes the one before `position`."""
-    depth = 1
-    for brace in _BRACE.finditer(text, position):
-        depth += (brace[0] == "{") - (brace[0] == "}")
-        if depth == 0:
-            return brace.end()
-    return None

@@ -17,7 +17,8 @@ from .code_blocks import CodeBlock, code_blocks
 _READS = frozenset({"input", "stdin", "fileinput", "raw_input"})
 _PRINTS = frozenset({"print", "stdout", "write", "writelines"})
 _BUILTINS = frozenset(dir(builtins)) | {"__name__", "__file__", "__doc__", "__annotations__"}
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef)
 _IMPORTS = (ast.Import, ast.ImportFrom)
 _VALUES = (ast.Constant, ast.List, ast.Tuple, ast.Dict, ast.Set, ast.UnaryOp)
 _BEGINS_CODE = re.compile(
@@ -40,13 +41,11 @@ class _Candidate:
     A block that parses, and what can be said of it without running it.
 
     Attributes:
-        code: of the block.
         functions: that it defines, at the top level or as methods, and names bound at the top level.
         defines: names bound at the top level.
         missing: names that it uses and never binds.
         definitions: it has functions or classes.
-        reads: its input is asked for somewhere.
-        prints: something is printed somewhere.
+        reads, prints: its input is asked for somewhere; something is printed somewhere.
         acts: statements at the top level read, print, or call what is defined here or before.
     """
 
@@ -62,19 +61,16 @@ class _Candidate:
 
 def program(conclusion: str, functions: Collection[str] = ()) -> str | None:
     """
-    The program of a reply: of the blocks that are Python (code_blocks.py), the last that is a whole program. `None`
-    where there is none.
+    The program of a reply, what follows the thought: of the blocks that are Python (code_blocks.py), the last that is
+    a whole program. `None` where there is none.
 
-    - A whole program defines one of `functions`, or, where none are given, reads, prints and does both by itself, or
-      at least defines something. Values, printed results and lone calls count only where nothing else is there.
+    - A whole program defines one of `functions`, the names that the tests call, or, where none are given, reads,
+      prints and does both by itself, or at least defines something. Values, printed results and lone calls count only
+      where nothing else is there.
     - Blocks that show lines of an earlier one again, or only use what earlier ones define, are explanations and usage.
       What a block needs of those before it is put before it.
     - A last program that is broken, or was cut off, is the reply's program, and no draft before it.
     - Without any fence, lines that are Python count as a block.
-
-    Args:
-        conclusion: what follows the thought.
-        functions: names that the tests call.
     """
     blocks = code_blocks(conclusion) or _unfenced(conclusion)
     candidates: list[_Candidate] = []
@@ -151,13 +147,8 @@ def _candidate(code: str, tree: ast.Module) -> _Candidate:
     loaded = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     missing = frozenset() if "*" in bound else frozenset(loaded - bound - _BUILTINS)
     defines = {name for statement in tree.body for name in _bound_at_top(statement)}
-    methods = {
-        node.name
-        for statement in tree.body
-        if isinstance(statement, ast.ClassDef)
-        for node in statement.body
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    }
+    classes = [statement for statement in tree.body if isinstance(statement, ast.ClassDef)]
+    methods = {node.name for owner in classes for node in owner.body if isinstance(node, _FUNCTIONS)}
     own = {statement.name for statement in tree.body if isinstance(statement, _DEFINITIONS)}
     actions = [node for node in tree.body if not isinstance(node, (*_DEFINITIONS, *_IMPORTS)) and _calls(node)]
     opened = any(map(_opens_standard_input, nodes))

@@ -9,7 +9,7 @@ samples, into one file that does not show how often or by how many processes it 
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,8 +33,7 @@ class Sample:
         completion: generated text, without special tokens.
         completion_tokens: with the end-of-sequence token.
         thinking_tokens: up to and with the end-of-thinking marker; all of them where there is none.
-        segments: of the thought, blank ones not counted.
-        backtracks: segments that turn back.
+        segments, backtracks: of the thought, blank ones not counted; and those that turn back.
         truncated: whether the token limit came before an end-of-sequence token.
     """
 
@@ -54,7 +53,6 @@ class Verdict:
     What the verifier said of one completion.
 
     Attributes:
-        problem, sample: which completion.
         outcome: "right", "wrong", "no answer" (none found in the completion), "timeout" or "failure" (the verifier ran
             out of time, or broke); for programs also how they failed, such as "error", "time limit" or "memory limit".
         vote: the answer in the form in which samples are compared; `None` where there is none.
@@ -110,9 +108,6 @@ def read_parts(folder: Path, kind: str, item_type: type[T]) -> dict[Key, T]:
     """
     What all processes wrote, of every earlier run too. Of a completion that was written twice the first is taken; of
     verdicts one that did not time out, or else that with the longest limit.
-
-    Raises:
-        ValueError: a whole line that is none of ours, with its file.
     """
     items: dict[Key, T] = {}
     for path in sorted(folder.glob(f"{kind}-*.jsonl")):
@@ -124,12 +119,7 @@ def read_parts(folder: Path, kind: str, item_type: type[T]) -> dict[Key, T]:
 
 
 def read_items(path: Path, item_type: type[T]) -> Iterator[T]:
-    """
-    The whole lines of a file.
-
-    Raises:
-        ValueError: a whole line that is none of ours, with its file and number.
-    """
+    """The whole lines of a file; a `ValueError` with file and number for one that is none of ours."""
     with path.open("rb") as file:
         for number, line in enumerate(read_whole_lines(file), start=1):
             try:
@@ -145,75 +135,50 @@ def read_items(path: Path, item_type: type[T]) -> Iterator[T]:
             yield item
 
 
-def write_records(path: Path, records: Iterable[Record]) -> None:
-    """Write the final file whole or not at all."""
-    write_atomically(path, b"".join(map(item_line, records)).decode())
-
-
 def read_settings(path: Path) -> dict[str, Any]:
-    """
-    The settings of an evaluation's task.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """The settings of an evaluation's task; a `ValueError` if the file is damaged."""
     return read_object(path, f"Remove {path.parent} to redo its work, or choose another output_dir.")
 
 
 def check_settings(path: Path, settings: dict[str, Any]) -> None:
     """
-    Write the settings of a run, or hold them against those of the run that is to be continued. Where nothing was
-    sampled yet, as by a run that failed while it loaded the model, they are replaced.
-
-    Raises:
-        ValueError: they differ, with the names of those that do.
+    Write the settings of a run, or hold them against those of the run that is to be continued: a `ValueError` names
+    what differs. Where nothing was sampled yet, as by a run that failed while it loaded the model, they are replaced.
     """
-    settings = _as_read(settings)
-    if not path.exists() or not has_samples(path.parent):
+    if not path.exists() or not _has_samples(path.parent):
         write_atomically(path, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-        return
-    changes = _changes(read_settings(path), settings, settings.keys())
-    if changes:
+    elif changes := _changes(path, settings):
         raise ValueError(
             f"{path.parent} has an evaluation with other settings ({changes}). Choose another output_dir, or use "
             "the same settings to resume it."
         )
 
 
-def check_neighbours(work: Path, settings: dict[str, Any], names: Iterable[str]) -> None:
+def check_neighbours(work: Path, settings: dict[str, Any]) -> None:
     """
     Hold settings against those of every task in the folder `work` that has completions, for the folder's results are
-    those of one model, sampled in one way.
-
-    Raises:
-        ValueError: a task was evaluated with another value of one of `names`.
+    those of one model, sampled in one way: a `ValueError` names those that differ.
     """
-    names = set(names)
     for path in sorted(work.glob("*/settings.json")):
-        if has_samples(path.parent):
-            changes = _changes(read_settings(path), _as_read(settings), names)
-            if changes:
-                raise ValueError(
-                    f"{work.parent} has an evaluation of {path.parent.name} with other settings ({changes}). "
-                    "Choose another output_dir, or use the same settings."
-                )
+        if _has_samples(path.parent) and (changes := _changes(path, settings)):
+            raise ValueError(
+                f"{work.parent} has an evaluation of {path.parent.name} with other settings ({changes}). "
+                "Choose another output_dir, or use the same settings."
+            )
 
 
-def has_samples(folder: Path) -> bool:
+def _has_samples(folder: Path) -> bool:
     """Whether a task's folder holds a completion, or the beginning of one."""
     return any(path.stat().st_size > 0 for path in folder.glob("samples-*.jsonl"))
 
 
-def _as_read(settings: dict[str, Any]) -> dict[str, Any]:
-    """As they will be read back: tuples become lists."""
-    return json.loads(json.dumps(settings))
-
-
-def _changes(earlier: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> str:
-    """What differs, in words; empty if nothing does."""
+def _changes(path: Path, settings: dict[str, Any]) -> str:
+    """What differs from the settings in a file, in words; empty if nothing does."""
+    earlier = read_settings(path)
+    settings = json.loads(json.dumps(settings))  # tuples become lists
     changes = []
-    for name in sorted(names):
-        before, after = earlier.get(name), now.get(name)
+    for name, after in sorted(settings.items()):
+        before = earlier.get(name)
         if before == after:
             continue
         if isinstance(before, dict) and isinstance(after, dict):

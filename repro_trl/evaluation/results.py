@@ -17,15 +17,7 @@ from .tasks import HUB_TASKS
 
 
 class Compared:
-    """
-    An earlier evaluation, to compare with.
-
-    Args:
-        folder: its output folder.
-
-    Raises:
-        ValueError: it is none, or its results are damaged.
-    """
+    """An earlier evaluation, to compare with: a `ValueError` if the folder is none, or its results are damaged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,12 +34,7 @@ class Compared:
             raise ValueError(f"compare_to={str(folder)!r}: {path} has no results of an evaluation.") from error
 
     def compare(self, task: str, output_dir: Path) -> Comparison:
-        """
-        Compare a task of both folders.
-
-        Raises:
-            ValueError: it cannot be compared, with the reason.
-        """
+        """Compare a task of both folders; a `ValueError` says why that cannot be done."""
         path = records_path(self.folder, task)
         if not path.is_file():
             raise ValueError(f"compare_to={str(self.folder)!r} has no {path.name}.")
@@ -66,15 +53,8 @@ def report(
     earlier: Compared | None,
 ) -> None:
     """
-    Write `results.json` and `results.md`, and print the tables.
-
-    Args:
-        output_dir: of the evaluation.
-        model_settings: of the model.
-        sampling: how completions were drawn.
-        asked: tasks of this run; others that the folder holds are reported, too.
-        errors: of this run, by task; gets those of comparisons.
-        earlier: to compare with.
+    Write `results.json` and `results.md`, and print the tables, of all tasks that the folder holds: those that were
+    asked for in this run and others. `errors`, by task, gets those of comparisons.
     """
     figures, sources = _read(output_dir)
     comparisons: dict[str, Comparison] = {}
@@ -92,7 +72,7 @@ def report(
         "tasks": {task: {"source": sources[task], **as_json(row)} for task, row in figures.items()},
         "errors": errors,
     }
-    rows = {model: {task: accuracy_cell(row) for task, row in figures.items()}}
+    rows = {model: {task: accuracy_cell(row.accuracy, row.standard_error) for task, row in figures.items()}}
     if earlier is not None:
         label = earlier.model if earlier.model != model else f"{earlier.model} (compared to)"
         cells = {task: cell for task, cell in earlier.cells.items() if task in figures}
@@ -103,7 +83,7 @@ def report(
         }
     write_atomically(output_dir / "results.json", json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     for style in ("markdown", "terminal"):
-        tables = [paper_table(rows, style), cost_table(figures, style)]
+        tables = [paper_table(figures, rows, style), cost_table(figures, style)]
         if comparisons:
             tables.append(comparison_table(comparisons, style))
         notes = [f"Not evaluated: {error}" for error in errors.values()]
@@ -130,7 +110,6 @@ def _read(output_dir: Path) -> tuple[dict[str, Figures], dict[str, Any]]:
 
 
 def _cell(accuracy: float, error: float | None) -> str:
-    """As `tables.accuracy_cell`, from a results file."""
     if not math.isfinite(accuracy) or not (error is None or math.isfinite(error)):
         raise TypeError("a figure is not finite")
-    return f"{100 * accuracy:.1f}" + ("" if error is None else f" ± {100 * error:.1f}")
+    return accuracy_cell(accuracy, error)

@@ -31,25 +31,12 @@ _LIVECODEBENCH_SECONDS = 6.0  # the limit of LiveCodeBench's own runner
 _MAX_PRIVATE_TESTS = 1 << 30  # bytes after decompression
 # What LiveCodeBench's own runner imports before a program: starter code names `List` without importing it.
 _LIVECODEBENCH_MODULES = (
-    *(
-        "string",
-        "re",
-        "datetime",
-        "collections",
-        "heapq",
-        "bisect",
-        "copy",
-        "math",
-        "random",
-        "statistics",
-        "itertools",
-    ),
-    *("functools", "operator", "io", "sys", "json", "builtins", "typing"),
-)
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json "
+    "builtins typing"
+).split()
 LIVECODEBENCH_PRELUDE = "\n".join(
-    f"{form} {module}{rest}"
-    for form, rest in (("from", " import *"), ("import", ""))
-    for module in _LIVECODEBENCH_MODULES
+    [f"from {module} import *" for module in _LIVECODEBENCH_MODULES]
+    + [f"import {module}" for module in _LIVECODEBENCH_MODULES]
 )
 """Runs before each program for LiveCodeBench."""
 
@@ -98,12 +85,8 @@ Test = InputTest | CallTest | AssertTest
 @dataclass(frozen=True)
 class ProgramTarget:
     """
-    Tests that a program must pass.
-
-    Attributes:
-        load: gives the tests; those of LiveCodeBench are large, and unpacked when they are needed.
-        seconds: wall-clock limit of each test.
-        prelude: statements that run in the program's scope before it.
+    Tests that a program must pass, each within `seconds` of wall-clock time. `load` gives them: those of LiveCodeBench
+    are large, and unpacked when they are needed. `prelude` runs in the program's scope before it.
     """
 
     load: Callable[[], tuple[Test, ...]]
@@ -114,10 +97,8 @@ class ProgramTarget:
 @dataclass(frozen=True)
 class Problem:
     """
-    Attributes:
-        id: unlike any other of its task.
-        prompt: messages for the model's chat template, or plain text.
-        target: what a completion is held against.
+    A problem with an id unlike any other of its task. The prompt is messages for the model's chat template, or plain
+    text.
     """
 
     id: str
@@ -151,10 +132,8 @@ def math_problems(
 def own_problems(dataset: Rows) -> Iterable[Problem]:
     """
     Rows of a local file; they are numbered from 0. Their columns are found as in training (columns.py). A prompt that
-    is a list of messages is taken as it is; to text the instruction to box the answer is added.
-
-    Raises:
-        ValueError: a column is missing, or a row has no answer.
+    is a list of messages is taken as it is; to text the instruction to box the answer is added. A `ValueError` if a
+    column is missing, or a row has no answer.
     """
     rows = list(dataset)
     problem_column, answer_column = find_column(rows, PROBLEM_COLUMNS), find_answer_column(rows)
@@ -185,11 +164,8 @@ def gpqa_problems(dataset: Rows) -> Iterable[Problem]:
         order = list(range(len(options)))
         random.Random(hashlib.sha256(row["Record ID"].encode()).digest()).shuffle(order)
         lines = "\n".join(f"{letter}) {as_text(options[i]).strip()}" for letter, i in zip(LETTERS, order, strict=True))
-        yield Problem(
-            row["Record ID"],
-            _user(row["Question"], lines, CHOICE_INSTRUCTION),
-            ChoiceTarget(LETTERS[order.index(0)]),
-        )
+        prompt = _user(row["Question"], lines, CHOICE_INSTRUCTION)
+        yield Problem(row["Record ID"], prompt, ChoiceTarget(LETTERS[order.index(0)]))
 
 
 def mbpp_problems(dataset: Rows) -> Iterable[Problem]:
@@ -199,15 +175,9 @@ def mbpp_problems(dataset: Rows) -> Iterable[Problem]:
         if not tests:
             raise ValueError(f"problem {row['task_id']} has no tests.")
         checks = tuple(AssertTest("\n".join([*imports, test])) for test in tests)
-        yield Problem(
-            str(row["task_id"]),
-            _user(
-                row["prompt"],
-                "Your program should pass these tests:\n\n```python\n" + "\n".join(tests) + "\n```",
-                PROGRAM_INSTRUCTION,
-            ),
-            ProgramTarget(lambda checks=checks: checks, _MBPP_SECONDS),
-        )
+        shown = "Your program should pass these tests:\n\n```python\n" + "\n".join(tests) + "\n```"
+        prompt = _user(row["prompt"], shown, PROGRAM_INSTRUCTION)
+        yield Problem(str(row["task_id"]), prompt, ProgramTarget(lambda checks=checks: checks, _MBPP_SECONDS))
 
 
 def livecodebench_problems(dataset: Rows) -> Iterable[Problem]:
@@ -234,10 +204,7 @@ def livecodebench_problems(dataset: Rows) -> Iterable[Problem]:
 def livecodebench_tests(row: dict[str, Any]) -> tuple[Test, ...]:
     """
     Public and private tests of a row. Private ones are JSON, or JSON that was pickled, compressed and encoded in
-    base64; of a pickle only plain values are read.
-
-    Raises:
-        ValueError: no tests, or tests of another form.
+    base64; of a pickle only plain values are read. A `ValueError` for no tests, or tests of another form.
     """
     function = json.loads(row["metadata"]).get("func_name")
     cases = json.loads(row["public_test_cases"]) + _private_tests(row["private_test_cases"])

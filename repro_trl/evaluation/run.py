@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,11 @@ from tqdm import tqdm
 
 from ..command_line import FailedWork
 from ..generation import Sampler
+from ..jsonl import write_atomically
 from ..sampling import Sampling
 from .line_process import NoAnswer
-from .records import (
-    Record,
-    Sample,
-    Verdict,
-    check_neighbours,
-    check_settings,
-    item_line,
-    join,
-    part,
-    read_parts,
-    write_records,
-)
-from .sampling import sample_units, work_units
+from .records import Key, Sample, Verdict, check_neighbours, check_settings, item_line, join, part, read_parts
+from .sampling import pending_units, sample_units, work_units
 from .sandbox import SandboxError
 from .tasks import Task
 from .team import Team
@@ -48,14 +38,9 @@ def evaluate_task(
     Evaluate one task, on every process; what an earlier run has done is not done again.
 
     Args:
-        task: to evaluate.
-        samples: completions of each problem.
-        sampling: how they are drawn.
         model_settings: what tells the model from others, held against an earlier run's.
         load_sampler: called on all processes, or on none when everything is sampled.
-        verifier: of the completions.
         output_dir: gets `<task>.jsonl`, all completions with their verdicts.
-        team: the processes.
 
     Raises:
         ValueError: the folder holds an evaluation with other settings.
@@ -66,14 +51,16 @@ def evaluate_task(
     settings = {**shared, "samples": samples, "source": task.source, "votes": task.votes}
     with team.together():
         if team.state.is_main_process:
-            check_neighbours(folder.parent, shared, shared)
+            check_neighbours(folder.parent, shared)
             folder.mkdir(parents=True, exist_ok=True)
             check_settings(folder / "settings.json", settings)
     _sample(task, samples, sampling, load_sampler, folder, team)
     _verify(task, samples, verifier, folder, team)
     with team.together():
         if team.state.is_main_process:
-            write_records(records_path(output_dir, task.name), _merged(task, samples, folder))
+            completions, verdicts = read_parts(folder, "samples", Sample), read_parts(folder, "verdicts", Verdict)
+            records = [join(completions[key], verdicts[key]) for key in _keys(task, samples)]
+            write_atomically(records_path(output_dir, task.name), b"".join(map(item_line, records)).decode())
 
 
 def work_folder(output_dir: Path, task_name: str) -> Path:
@@ -87,12 +74,7 @@ def records_path(output_dir: Path, task_name: str) -> Path:
 
 
 def _sample(
-    task: Task,
-    samples: int,
-    sampling: Sampling,
-    load_sampler: Callable[[], Sampler],
-    folder: Path,
-    team: Team,
+    task: Task, samples: int, sampling: Sampling, load_sampler: Callable[[], Sampler], folder: Path, team: Team
 ) -> None:
     units = work_units(task.problems, samples, sampling.batch_size, team.workers)
     with ExitStack() as stack:
@@ -102,7 +84,7 @@ def _sample(
         with team.together():
             done = read_parts(folder, "samples", Sample).keys() if team.state.is_main_process else set()
         done = team.from_main(frozenset(done))
-        pending = [unit for unit in units if any((problem.id, sample) not in done for problem, sample in unit)]
+        pending = pending_units(units, done)
         if not pending:
             return
         sampler = load_sampler()
@@ -121,7 +103,6 @@ def _sample(
 
 def _verify(task: Task, samples: int, verifier: Verifier, folder: Path, team: Team) -> None:
     problems = {problem.id: problem for problem in task.problems}
-    keys = [(problem.id, number) for problem in task.problems for number in range(samples)]
     with ExitStack() as stack:
         with team.together():
             writer = stack.enter_context(part(folder, "verdicts", team.state.process_index))
@@ -129,37 +110,24 @@ def _verify(task: Task, samples: int, verifier: Verifier, folder: Path, team: Te
             verdicts = read_parts(folder, "verdicts", Verdict) if team.state.is_main_process else {}
         # A verdict that was not reached in time is asked for again when there is more of it.
         done = {key for key, verdict in verdicts.items() if verdict.seconds_given >= verifier.math_seconds}
-        pending = team.from_main([key for key in keys if key not in done])
+        pending = team.from_main([key for key in _keys(task, samples) if key not in done])
         with team.together():
             mine = pending[team.state.process_index :: team.state.num_processes]
             if not mine:
                 return
             completions = read_parts(folder, "samples", Sample)
-            with _progress(f"{task.name}: verifying", len(mine), team) as bar:
-                for batch in _batched(_verdicts(verifier, problems, [completions[key] for key in mine])):
-                    writer.append(map(item_line, batch))
-                    bar.update(len(batch))
+            try:
+                verdicts = verifier.verify(problems, [completions[key] for key in mine])
+                with _progress(f"{task.name}: verifying", len(mine), team) as bar:
+                    while batch := list(itertools.islice(verdicts, _VERDICTS_AT_A_TIME)):
+                        writer.append(map(item_line, batch))
+                        bar.update(len(batch))
+            except (NoAnswer, SandboxError) as error:
+                raise FailedWork(f"completions can no longer be verified: {error}") from error
 
 
-def _verdicts(verifier: Verifier, problems: dict[str, Any], samples: list[Sample]) -> Iterator[Verdict]:
-    try:
-        for verdict in verifier.verify(problems, samples):
-            is_timeout = verdict.outcome == "timeout"
-            yield dataclasses.replace(verdict, seconds=verifier.math_seconds) if is_timeout else verdict
-    except (NoAnswer, SandboxError) as error:
-        raise FailedWork(f"completions can no longer be verified: {error}") from error
-
-
-def _batched(verdicts: Iterator[Verdict]) -> Iterator[list[Verdict]]:
-    while batch := list(itertools.islice(verdicts, _VERDICTS_AT_A_TIME)):
-        yield batch
-
-
-def _merged(task: Task, samples: int, folder: Path) -> Iterator[Record]:
-    completions, verdicts = read_parts(folder, "samples", Sample), read_parts(folder, "verdicts", Verdict)
-    for problem in task.problems:
-        for number in range(samples):
-            yield join(completions[problem.id, number], verdicts[problem.id, number])
+def _keys(task: Task, samples: int) -> list[Key]:
+    return [(problem.id, number) for problem in task.problems for number in range(samples)]
 
 
 def _progress(description: str, total: int, team: Team) -> tqdm:

@@ -6,7 +6,7 @@ arithmetic too.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
@@ -18,10 +18,11 @@ from ..thinking import count_backtracks, thinking_text
 from .records import Key, Sample
 from .rows import Problem
 
+Unit = list[tuple[Problem, int]]
+"""Problems with the number of the sample, which are sampled together."""
 
-def work_units(
-    problems: Sequence[Problem], samples: int, batch_size: int, workers: int = 1
-) -> list[list[tuple[Problem, int]]]:
+
+def work_units(problems: Sequence[Problem], samples: int, batch_size: int, workers: int = 1) -> list[Unit]:
     """
     All completions of a task, cut into batches: the same ones however often a run is interrupted. Where there would be
     fewer batches than workers, batches are smaller.
@@ -36,19 +37,14 @@ def sample_seed(seed: int, problem: Problem, sample: int) -> int:
     return completion_seed(seed, problem.id, problem.prompt, sample)
 
 
-def sample_units(
-    sampler: Sampler,
-    units: Sequence[list[tuple[Problem, int]]],
-    sampling: Sampling,
-    done: frozenset[Key] = frozenset(),
-) -> Iterator[list[Sample]]:
-    """
-    Sample the units that hold anything that is not done, one list of samples for each. A unit is sampled whole even if
-    part of it is done.
-    """
+def pending_units(units: Sequence[Unit], done: Collection[Key]) -> list[Unit]:
+    """The units that hold anything that is not done: a unit is sampled whole even if part of it is done."""
+    return [unit for unit in units if any((problem.id, sample) not in done for problem, sample in unit)]
+
+
+def sample_units(sampler: Sampler, units: Sequence[Unit], sampling: Sampling) -> Iterator[list[Sample]]:
+    """Sample the units, one list of samples for each."""
     for unit in units:
-        if all((problem.id, sample) in done for problem, sample in unit):
-            continue
         prompts = [prompt_ids(sampler.tokenizer, problem.prompt) for problem, _ in unit]
         seeds = [sample_seed(sampling.seed, problem, sample) for problem, sample in unit]
         generations = sampler.generate(prompts, seeds, sampling)

@@ -53,13 +53,9 @@ class Limits:
 @dataclass(frozen=True)
 class Run:
     """
-    One run of a program.
-
-    Attributes:
-        status: "ok", "error" (it raised, or ended early), "time limit", "memory limit" or "output limit".
-        output: what it printed, up to the limit.
-        value: what the called function returned; a tuple as a list, NumPy's numbers as Python's.
-        detail: the exception, if any.
+    One run of a program: "ok", "error" (it raised, or ended early), "time limit", "memory limit" or "output limit";
+    what it printed, up to the limit; what the called function returned, a tuple as a list, NumPy's numbers as
+    Python's; and the exception, if any.
     """
 
     status: str
@@ -70,16 +66,12 @@ class Run:
 
 class Sandbox:
     """
-    A program in its sandbox; use it as a context manager. It may be used in any thread, by one thread at a time.
+    A program in its sandbox, a context manager; for any thread, one at a time. A `SandboxError` if it cannot be set
+    up.
 
     Args:
-        source: the program.
-        limits: of each run.
         isolation: by default the stronger way that works here.
         prelude: trusted statements that run in the program's scope before it.
-
-    Raises:
-        SandboxError: the sandbox cannot be set up.
     """
 
     def __init__(
@@ -113,15 +105,12 @@ class Sandbox:
         code: str = "",
     ) -> Run:
         """
-        Run the program from its beginning, in a fresh process.
+        Run the program from its beginning, in a fresh process, for at most `seconds` of wall-clock time. A
+        `SandboxError` if no answer comes.
 
         Args:
             kind: "input": as a script that reads `input`. "call": as a module, of which `function` is called with
                 `arguments`. "assert": as a module, after which `code` runs in its scope.
-            seconds: wall-clock limit.
-
-        Raises:
-            SandboxError: no answer came.
         """
         request = {
             "kind": kind,
@@ -154,10 +143,8 @@ def _environment() -> dict[str, str]:
 @functools.cache
 def usable_isolation() -> Isolation:
     """
-    The stronger way of isolation that works here; tried once.
-
-    Raises:
-        SandboxError: neither works. Programs are not run then.
+    The stronger way of isolation that works here; tried once. A `SandboxError` if neither does: no program is run
+    then.
     """
     reasons = []
     for isolation in ("namespaces", "filters"):

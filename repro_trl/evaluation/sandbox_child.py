@@ -21,6 +21,7 @@ import tempfile
 import time
 import traceback
 import types
+from contextlib import suppress
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import sandbox_isolation as isolation
@@ -35,7 +36,7 @@ def run_once(request):
     folder = make_folder(request.get("input", ""))
     output, output_end = os.pipe()
     report, report_end = os.pipe()
-    started = time.monotonic()
+    deadline = time.monotonic() + request["seconds"]
     child = os.fork()
     if child == 0:
         os.close(output)
@@ -44,22 +45,17 @@ def run_once(request):
         sys.exit()  # a script that came to its end
     os.close(output_end)
     os.close(report_end)
-    chunks = {output: [], report: []}
-    sizes = dict.fromkeys(chunks, 0)
-    limits = {output: LIMITS["output"], report: LIMITS["output"]}
-    deadline = started + request["seconds"]
-    status = None
-    open_ends = {output, report}
-    exit_code = None
+    received = {output: bytearray(), report: bytearray()}
+    open_ends = set(received)
+    status = exit_code = None
     while status is None:
         ready, _, _ = select.select(list(open_ends), [], [], min(0.02, max(0, deadline - time.monotonic())))
         for end in ready:
             data = os.read(end, 65536)
-            chunks[end].append(data)
-            sizes[end] += len(data)
+            received[end] += data
             if not data:
                 open_ends.discard(end)
-            if sizes[end] > limits[end]:
+            if len(received[end]) > LIMITS["output"]:
                 status = "output limit"
         if status is None and not ready and exit_code is None:
             exit_code = poll(child)
@@ -72,17 +68,14 @@ def run_once(request):
         if status is None and time.monotonic() > deadline:
             status = "time limit"
     end_all(child)
-    for end in (output, report):
+    for end in received:
         os.close(end)
     if ISOLATION != "namespaces":
         shutil.rmtree(folder, ignore_errors=True)
-    answer = {
-        "status": status,
-        "output": b"".join(chunks[output])[: LIMITS["output"]].decode("utf-8", "replace"),
-        "detail": "",
-    }
+    printed = received[output][: LIMITS["output"]].decode("utf-8", "replace")
+    answer = {"status": status, "output": printed, "detail": ""}
     if status == "ended":
-        answer |= read_report(b"".join(chunks[report]), exit_code, request["kind"])
+        answer |= read_report(received[report], exit_code, request["kind"])
     return answer
 
 
@@ -115,30 +108,24 @@ def wait(child, deadline):
 def end_all(child):
     """Kill the program and whatever it started."""
     if os.getpid() == 1:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)  # everything in this process namespace, but not its first process
-        except ProcessLookupError:
-            pass
         reap()
         return
     # Orphans come to this process. New ones can appear while it kills, until the limit of processes stops them.
     while True:
         for process in descendants():
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         reap(os.WNOHANG)
         if not descendants():
             return
 
 
 def reap(flags=0):
-    try:
+    with suppress(ChildProcessError):
         while os.waitpid(-1, flags)[0]:
             pass
-    except ChildProcessError:
-        pass
 
 
 def descendants():
@@ -205,10 +192,8 @@ def write_report(report, report_end):
     except BaseException as error:
         data = json.dumps({"status": "error", "detail": f"the result cannot be read: {error}"[:400], "value": None})
     data = data.encode()
-    try:
+    with suppress(BaseException):  # the program closed or replaced it; what it is reported for stands
         sys.stdout.flush()
-    except BaseException:
-        pass  # the program closed or replaced it; what it is reported for stands
     while data:
         data = data[os.write(report_end, data) :]
 
@@ -265,10 +250,8 @@ def flush_at_exit():
 
     def leave_flushed(status):
         if os.getpid() == program:
-            try:
+            with suppress(BaseException):  # closed or replaced by the program, which wants to leave
                 sys.stdout.flush()
-            except BaseException:
-                pass  # closed or replaced by the program, which wants to leave
         leave(status)
 
     os._exit = leave_flushed
@@ -310,10 +293,8 @@ def encode(value):
     if isinstance(value, dict):
         return ["dict", [[encode(key), encode(item)] for key, item in value.items()]]
     if isinstance(value, (decimal.Decimal, fractions.Fraction)):
-        try:
+        with suppress(ValueError, OverflowError):  # infinite, or no number: equal to nothing
             return ["ratio", list(value.as_integer_ratio())]
-        except (ValueError, OverflowError):
-            pass  # infinite, or no number: equal to nothing
     return ["other", type(value).__name__]
 
 

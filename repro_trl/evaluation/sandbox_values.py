@@ -30,10 +30,8 @@ class Incomparable:
 
 def decode(tree: Any) -> Any:
     """
-    The value that `sandbox_child.encode` wrote.
-
-    Raises:
-        ValueError: it is not what `encode` writes. It came from the side of the program, which can write anything.
+    The value that `sandbox_child.encode` wrote, or a `ValueError`: it came from the program's side, which can write
+    anything.
     """
     match tree:
         case None | bool() | int() | float() | str():

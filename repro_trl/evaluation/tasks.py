@@ -6,7 +6,8 @@ the rows into problems.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from datasets import Dataset, concatenate_datasets, load_dataset
 from datasets.exceptions import DatasetsError
 
+from ..command_line import first_line
 from ..row_files import SUFFIXES, RowFileError, is_row_file, read_rows, row_files, stem
 from . import rows
 from .rows import Problem, ProgramTarget, Rows
@@ -53,13 +55,11 @@ class HubTask:
 
     Attributes:
         title: column of the paper's table.
-        dataset: name on the Hub.
         revision: commit of the dataset; `None` where none could be pinned.
-        configs: configurations, concatenated in this order; `None`: the default one.
         split: of each configuration.
         columns: that must be there.
-        to_problems: rows to problems.
         samples: completions of each problem: the paper's 16 for the small sets, 4 for the others.
+        configs: configurations, concatenated in this order; `None`: the default one.
         files: instead of configurations, files of a repository that `datasets` has no builder for.
     """
 
@@ -119,14 +119,7 @@ HUB_TASKS: dict[str, HubTask] = {
         revision="633f5ee89ab8ad4522a9f850766b73f62147ffdd",
         configs=("gpqa_diamond",),
         split="train",
-        columns=(
-            "Record ID",
-            "Question",
-            "Correct Answer",
-            "Incorrect Answer 1",
-            "Incorrect Answer 2",
-            "Incorrect Answer 3",
-        ),
+        columns=("Record ID", "Question", "Correct Answer", *(f"Incorrect Answer {n}" for n in (1, 2, 3))),
         to_problems=rows.gpqa_problems,
         samples=4,
     ),
@@ -146,11 +139,7 @@ HUB_TASKS: dict[str, HubTask] = {
         revision="0fe84c3912ea0c4d4a78037083943e8f0c4dd505",
         split="train",  # of files read as they are
         columns=(
-            "question_id",
-            "question_content",
-            "starter_code",
-            "public_test_cases",
-            "private_test_cases",
+            *("question_id", "question_content", "starter_code", "public_test_cases", "private_test_cases"),
             "metadata",
         ),
         to_problems=rows.livecodebench_problems,
@@ -185,19 +174,13 @@ def load_task(name: str, data_dir: str | Path | None = None, revision: str | Non
         )
     if revision is not None:
         raise TaskError(f"task {name!r}: a local file has no revision, but {revision!r} was given.")
-    files = _files(name, path)
-    dataset = _read_files(name, files)
+    dataset, source = _read_local(name, _files(name, path))
     title = path.resolve().name if path.is_dir() else stem(path)
-    return _task(title, lambda: rows.own_problems(dataset), 4, _local_source(files))
+    return _task(title, lambda: rows.own_problems(dataset), 4, source)
 
 
 def task_from_rows(name: str, examples: Iterable[Mapping[str, Any]], samples: int = 1) -> Task:
-    """
-    A task from rows in memory, with the columns of a local file.
-
-    Raises:
-        TaskError: see `load_task`.
-    """
+    """A task from rows in memory, with the columns of a local file. Raises as `load_task`."""
     return _task(name, lambda: rows.own_problems([dict(row) for row in examples]), samples, {})
 
 
@@ -209,13 +192,10 @@ def task_title(name: str) -> str:
 def _load_hub_task(name: str, data_dir: Path | None, revision: str | None) -> Task:
     hub_task = HUB_TASKS[name]
     local = _local_files(data_dir, name) if data_dir is not None else []
-    dataset: Rows
-    source: dict[str, str | None]
     if local:
         if revision is not None:
             raise TaskError(f"task {name!r}: revision {revision!r} was given, but {local[0]} is a local copy.")
-        dataset = _read_files(name, local)
-        source = _local_source(local)
+        dataset, source = _read_local(name, local)
     else:
         revision = revision or hub_task.revision or _newest_revision(name, hub_task.dataset)
         dataset = _load_from_hub(name, hub_task, revision)
@@ -250,21 +230,28 @@ def _local_files(data_dir: Path, name: str) -> list[Path]:
 
 
 def _files(name: str, path: Path) -> list[Path]:
-    try:
+    with _named(name):
         return row_files(path)
-    except RowFileError as error:
-        raise TaskError(f"task {name!r}: {error}") from error
 
 
-def _read_files(name: str, paths: list[Path]) -> list[dict[str, Any]]:
+def _read_local(name: str, paths: list[Path]) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
+    """Rows of local files, and what the results file says of them."""
+    with _named(name):
+        records = [row.record for path in paths for row in read_rows(path)]
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return records, {"file": ", ".join(path.name for path in paths), "sha256": digest.hexdigest()}
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of files as errors of the task."""
     try:
-        return [row.record for path in paths for row in read_rows(path)]
+        yield
     except RowFileError as error:
         raise TaskError(f"task {name!r}: {error}") from error
-
-
-def _local_source(paths: list[Path]) -> dict[str, str | None]:
-    return {"file": ", ".join(path.name for path in paths), "sha256": _sha256(paths)}
 
 
 def _load_from_hub(name: str, hub_task: HubTask, revision: str) -> Dataset:
@@ -272,12 +259,11 @@ def _load_from_hub(name: str, hub_task: HubTask, revision: str) -> Dataset:
         if hub_task.files:
             urls = [f"hf://datasets/{hub_task.dataset}@{revision}/{file}" for file in hub_task.files]
             return load_dataset("json", data_files=urls, split=hub_task.split)
-        return _concatenate(
-            [
-                load_dataset(hub_task.dataset, config, split=hub_task.split, revision=revision)
-                for config in hub_task.configs
-            ]
-        )
+        parts = [
+            load_dataset(hub_task.dataset, config, split=hub_task.split, revision=revision)
+            for config in hub_task.configs
+        ]
+        return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise _hub_error(name, hub_task.dataset, revision, error) from error
 
@@ -294,7 +280,7 @@ def _newest_revision(name: str, dataset: str) -> str:
 
 
 def _hub_error(name: str, dataset: str, revision: str, error: Exception) -> TaskError:
-    text = f"{type(error).__name__}: {_first_line(error)}"
+    text = f"{type(error).__name__}: {first_line(error)}"
     gated = any(word in str(error).lower() for word in ("gated", "401", "403", "authenticat"))
     advice = (
         f"Accept its conditions at https://huggingface.co/datasets/{dataset} and log in with `hf auth login`, or put"
@@ -313,26 +299,10 @@ def _task(
     try:
         problems = tuple(make_problems())
     except (ValueError, KeyError, TypeError) as error:
-        raise TaskError(f"task {name!r}: a row cannot be used: {_first_line(error)}") from error
+        raise TaskError(f"task {name!r}: a row cannot be used: {first_line(error)}") from error
     if not problems:
         raise TaskError(f"task {name!r}: there are no rows.")
     ids = {problem.id for problem in problems}
     if len(ids) < len(problems):
         raise TaskError(f"task {name!r}: {len(problems)} problems share {len(ids)} ids; each problem needs its own.")
     return Task(name, problems, samples, source)
-
-
-def _concatenate(datasets: list[Dataset]) -> Dataset:
-    return datasets[0] if len(datasets) == 1 else concatenate_datasets(datasets)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _sha256(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

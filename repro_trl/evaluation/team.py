@@ -25,13 +25,9 @@ class FailedElsewhereError(Exception):
 
 class Team:
     """
-    Args:
-        state: of the processes.
-        size: neighbouring processes that hold one model together and sample the same completions, as under tensor
-            parallelism. They are one worker, for which the first of them writes.
-
-    Raises:
-        ValueError: the processes cannot be shared out in groups of that size.
+    The processes of an evaluation, in groups of neighbours that hold one model together and sample the same
+    completions, as under tensor parallelism. A group is one worker, for which the first of them writes. A `ValueError`
+    if the processes cannot be shared out in groups of that size.
     """
 
     def __init__(self, state: PartialState, size: int = 1) -> None:
@@ -54,10 +50,8 @@ class Team:
     @contextmanager
     def together(self) -> Iterator[None]:
         """
-        A part of the work at whose end all processes meet. What it does must not need the other processes.
-
-        Raises:
-            FailedElsewhereError: this part failed on another process, on which the error is raised as it is.
+        A part of the work at whose end all processes meet. What it does must not need the other processes. An error of
+        one is raised there as it is, and as a `FailedElsewhereError` on the others.
         """
         error = None
         try:

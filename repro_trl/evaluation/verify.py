@@ -13,9 +13,10 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from ..thinking import split_thought
-from . import completions
+from ..verifier import answer_vote
+from .choices import choice_letter
 from .line_process import LineProcess, NoAnswer, TimeLimit
-from .programs import called_names
+from .programs import called_names, program
 from .records import Sample, Verdict
 from .rows import LETTERS, AssertTest, CallTest, ChoiceTarget, InputTest, MathTarget, Problem, ProgramTarget, Test
 from .sandbox import Run, Sandbox, SandboxError, usable_isolation
@@ -26,15 +27,11 @@ _START_SECONDS = 120.0
 
 class Verifier:
     """
-    Verifies completions, several at a time; a context manager. Works in any thread and process.
+    Verifies completions, `workers` at a time; a context manager. Works in any thread and process.
 
     Args:
-        workers: completions at one time.
         math_seconds: limit for one comparison of answers.
         think_end: text that ends the thought: what follows the first one is verified. `None`: all of the completion.
-
-    Raises:
-        ValueError: a value out of range.
     """
 
     def __init__(self, workers: int = 1, math_seconds: float = 10.0, think_end: str | None = "</think>") -> None:
@@ -54,12 +51,7 @@ class Verifier:
             worker.kill()
 
     def verify(self, problems: Mapping[str, Problem], samples: Iterable[Sample]) -> Iterator[Verdict]:
-        """
-        Verdicts in the order of `samples`.
-
-        Raises:
-            SandboxError: there are programs, and no sandbox works here.
-        """
+        """Verdicts in the order of `samples`; a `SandboxError` if there are programs, and no sandbox works here."""
         samples = list(samples)
         if any(isinstance(problems[sample.problem].target, ProgramTarget) for sample in samples):
             usable_isolation()
@@ -71,15 +63,16 @@ class Verifier:
             case MathTarget(answer=answer):
                 outcome, vote, detail = self._math(text, answer)
             case ChoiceTarget(letter=letter):
-                vote, detail = completions.choice_letter(text, LETTERS), ""
+                vote, detail = choice_letter(text, LETTERS), ""
                 outcome = "no answer" if vote is None else "right" if vote == letter else "wrong"
             case ProgramTarget() as target:
                 vote = None
                 outcome, detail = verify_program(text, target)
-        return Verdict(sample.problem, sample.sample, outcome, vote, detail)
+        seconds = self.math_seconds if outcome == "timeout" else None
+        return Verdict(sample.problem, sample.sample, outcome, vote, detail, seconds)
 
     def _math(self, text: str, answer: str) -> tuple[str, str | None, str]:
-        if completions.math_vote(text) is None:
+        if answer_vote(text) is None:
             return "no answer", None, ""  # most thoughts that were cut end here
         worker = self._math_worker()
         try:
@@ -87,7 +80,7 @@ class Verifier:
         except NoAnswer as error:
             self._own.worker = None
             timeout = isinstance(error, TimeLimit)
-            return ("timeout" if timeout else "failure"), completions.math_vote(text), str(error)
+            return ("timeout" if timeout else "failure"), answer_vote(text), str(error)
         return reply["outcome"], reply["vote"], reply["detail"]
 
     def _math_worker(self) -> LineProcess:
@@ -103,23 +96,20 @@ class Verifier:
 
 def verify_program(text: str, target: ProgramTarget) -> tuple[str, str]:
     """
-    Run the program in a conclusion on every test, up to the first that it does not pass.
-
-    Returns:
-        Outcome, "right" or "no answer", "wrong", "failure" (of the sandbox) or how the program failed, and one line on
-        it.
+    Run the program in a conclusion on every test, up to the first that it does not pass. Returns the outcome, "right"
+    or "no answer", "wrong", "failure" (of the sandbox) or how the program failed, and one line on it.
     """
     tests = target.load()
-    source = completions.program(text, _functions(tests))
+    source = program(text, _functions(tests))
     if source is None:
         return "no answer", ""
     try:
         with Sandbox(source, prelude=target.prelude) as sandbox:
             for number, test in enumerate(tests, start=1):
-                run = _run(sandbox, test, target.seconds)
+                run, passed = _run(sandbox, test, target.seconds)
                 if run.status != "ok":
                     return run.status, f"test {number}: {run.detail}"
-                if not _passes(test, run):
+                if not passed:
                     return "wrong", f"test {number}"
     except SandboxError as error:
         return "failure", str(error)
@@ -128,34 +118,22 @@ def verify_program(text: str, target: ProgramTarget) -> tuple[str, str]:
 
 def _functions(tests: Iterable[Test]) -> frozenset[str]:
     """Names that the tests call, which the prompt gave: the program is what defines them."""
-    names: set[str] = set()
-    for test in tests:
-        match test:
-            case CallTest(function=function):
-                names.add(function)
-            case AssertTest(code=code):
-                names |= called_names(code)
-    return frozenset(names)
+    called = {test.function for test in tests if isinstance(test, CallTest)}
+    return frozenset(called).union(*(called_names(test.code) for test in tests if isinstance(test, AssertTest)))
 
 
-def _run(sandbox: Sandbox, test: Test, seconds: float) -> Run:
+def _run(sandbox: Sandbox, test: Test, seconds: float) -> tuple[Run, bool]:
+    """What the program did in a test, and whether that is what it should do."""
     match test:
-        case InputTest(input=text):
-            return sandbox.run("input", seconds, input=text)
-        case CallTest(function=function, arguments=arguments):
-            return sandbox.run("call", seconds, function=function, arguments=arguments)
+        case InputTest(input=text, output=output):
+            run = sandbox.run("input", seconds, input=text)
+            return run, run.status == "ok" and same_output(run.output, output)
+        case CallTest(function=function, arguments=arguments, expected=expected):
+            run = sandbox.run("call", seconds, function=function, arguments=arguments)
+            return run, run.status == "ok" and run.value == expected
         case AssertTest(code=code):
-            return sandbox.run("assert", seconds, code=code)
-
-
-def _passes(test: Test, run: Run) -> bool:
-    match test:
-        case InputTest(output=output):
-            return same_output(run.output, output)
-        case CallTest(expected=expected):
-            return run.value == expected
-        case AssertTest():
-            return True
+            run = sandbox.run("assert", seconds, code=code)
+            return run, run.status == "ok"
 
 
 def same_output(printed: str, expected: str) -> bool:

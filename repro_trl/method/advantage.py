@@ -19,8 +19,8 @@ def normalize_rewards(
 
     With `center="index"` the mean is that of the j-th segments of the group only, r̂_j = (r_j − mean_j) / (std + 1e-4),
     and std the sample deviation (n−1) of all the group's r_j − mean_j. A first segment is then compared with first
-    segments: what all of them get by their place, whatever they say, is no longer credit. A segment without a
-    counterpart of its index gets 0.
+    segments: what all of them get because of their position is no longer credit. A segment without a counterpart of
+    its index gets 0.
 
     Args:
         rewards: (B, S) float, reward of each segment; the rows of all processes, where groups span processes.
@@ -91,9 +91,9 @@ def reward_to_go(rewards: Tensor, mask: Tensor, ends: Tensor, length: int) -> Te
 def segment_credit(rewards: Tensor, mask: Tensor, ends: Tensor, length: int) -> Tensor:
     """Give every token the reward of its own segment and of no other: Ã_t = r̂_j for the segment j that holds token t.
 
-    Credit is then as local as the reward, where `reward_to_go` adds to each token what all later segments earned. It
-    is no longer a return: a segment that undoes good work pays for itself alone, and where segments are merged
-    because fewer starts are kept than there are, the merged ones pay for everything in them alike.
+    Credit is then as local as the reward; `reward_to_go` adds what all later segments earned. It is no longer a
+    return: a segment that undoes good work only pays for itself. If fewer starts are kept than there are, segments are
+    merged, and all parts of a merged segment get the same credit.
 
     Args:
         rewards: (B, S) float, normalised reward r̂ of each segment.

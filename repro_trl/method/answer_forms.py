@@ -35,10 +35,10 @@ _OWN_SHARE = 0.1
 @dataclass(frozen=True)
 class AnswerForm:
     """
-    How the policy is asked for an answer.
+    The form in which an answer is scored.
 
     Attributes:
-        prefix: text between the partial thought and the answer; given, not scored.
+        prefix: text between the partial thought and the answer; not scored.
         template: `str.format` template of the scored answer.
     """
 
@@ -76,7 +76,7 @@ def candidate_forms(
     template: str, think_end: str | None, own_texts: Iterable[str] = (), more: Iterable[str] = ()
 ) -> list[AnswerForm]:
     """
-    The forms that are tried, each once: the paper's first.
+    The forms to try, each once, the paper's first.
 
     Args:
         template: `repro_answer_template`.
@@ -85,15 +85,18 @@ def candidate_forms(
         more: prefixes of the user's.
     """
     prefixes = ["", *more, *own_texts]
+    closings = [start + closing for start in ("\n\n", "") for closing in CLOSINGS]
     if think_end:
         prefixes += [think_end, f"{think_end}\n\n", f"\n{think_end}\n\n", f"\n\n{think_end}\n\n"]
-        prefixes += [f"{think_end}\n\n{closing}" for closing in CLOSINGS]
-    prefixes += [f"\n\n{closing}" for closing in CLOSINGS] + list(CLOSINGS)
+        closings = [f"{think_end}\n\n{closing}" for closing in CLOSINGS] + closings
+    prefixes += closings
     opening = template_opening(template)
     forms = [AnswerForm(prefix, template) for prefix in prefixes]
     if opening.strip():
-        # Only the bare answer is scored where the policy is given the opening of the template, too.
+        # Only the bare answer is scored where the policy is given the opening of the template, too,
         forms += [AnswerForm(prefix + opening, "{answer}") for prefix in prefixes]
+        # or a text after which people write a bare answer.
+        forms += [AnswerForm(prefix, "{answer}") for prefix in [*more, *closings]]
     return list(dict.fromkeys(forms))
 
 
@@ -155,28 +158,12 @@ def area_under_curve(values: Tensor, positive: Tensor) -> tuple[float, float]:
     return auc, math.sqrt(max(variance, 0.0) / (len(above) * len(below)))
 
 
-def separations(forms: Sequence[AnswerForm], objective: Tensor, right: Tensor) -> list[Separation]:
-    """
-    How well each form separates.
-
-    Args:
-        forms: F of them.
-        objective: (N, F, 2) J of N completions: at the last boundary, and where the thought ends, before the marker.
-        right: (N,) bool.
-    """
-    found = []
-    for index, form in enumerate(forms):
-        auc, error = area_under_curve(objective[:, index, 0], right)
-        found.append(Separation(form, auc, error, objective[right, index].double().mean().item()))
-    return found
-
-
 def best_separation(candidates: Sequence[Separation]) -> tuple[Separation, Separation]:
     """
-    The form to ask with, and the runner-up.
+    The best form, and the runner-up.
 
-    Areas within one standard error of the largest count as equal; of these that with the highest J on right
-    completions, to a hundredth, and then the one with the shortest prefix is taken.
+    Areas within one standard error of the largest count as equal. Among these, the form with the highest J on right
+    completions (rounded to a hundredth) is best, and then the one with the shortest prefix.
     """
     largest = max(candidates, key=lambda candidate: candidate.auc)
 
@@ -206,10 +193,18 @@ class FormEvidence:
         self._right = torch.zeros(0, dtype=torch.bool)
 
     def add(self, objective: Tensor, right: Tensor) -> None:
-        """Further completions: J (N, F, 2) as in `separations`, and the verdicts (N,) bool. NaN rows are left out."""
+        """
+        Further completions; NaN rows are left out.
+
+        Args:
+            objective: (N, F, 2) J: at the last boundary, and at the last segment start.
+            right: (N,) bool, the verdicts.
+        """
+        # A verdict is made on the CPU, J where the model is.
+        objective, right = objective.cpu(), right.cpu()
         known = objective.isfinite().all(dim=(1, 2))
-        self._objective = torch.cat([self._objective, objective[known].cpu()])
-        self._right = torch.cat([self._right, right[known].cpu()])
+        self._objective = torch.cat([self._objective, objective[known]])
+        self._right = torch.cat([self._right, right[known]])
 
     @property
     def count(self) -> int:
@@ -221,7 +216,11 @@ class FormEvidence:
         num_right = int(self._right.sum())
         if min(num_right, self.count - num_right) < self.ENOUGH:
             return None
-        return separations(self.forms, self._objective, self._right)
+        found = []
+        for index, form in enumerate(self.forms):
+            auc, error = area_under_curve(self._objective[:, index, 0], self._right)
+            found.append(Separation(form, auc, error, self._objective[self._right, index].double().mean().item()))
+        return found
 
     def state(self) -> list[list[Any]]:
         """All of it but the forms, as JSON."""

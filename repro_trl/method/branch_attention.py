@@ -24,13 +24,8 @@ _LENGTH_DEPENDENT_ROPE = {"dynamic", "longrope"}
 
 def unsupported_reason(model: nn.Module) -> str | None:
     """
-    Say why answers cannot be scored exactly on one shared prefix of this model (METHOD §8).
-
-    Args:
-        model: causal language model, possibly inside PEFT or a distributed wrapper.
-
-    Returns:
-        The reason as a sentence fragment, or None where `method="shared"` is exact.
+    Why answers cannot be scored exactly on one shared prefix of this model (METHOD §8), as a sentence fragment; None
+    where `method="shared"` is exact.
     """
     model = unwrap(model)
     if is_peft_model(model):
@@ -104,7 +99,7 @@ def masked_attention(model: nn.Module) -> Iterator[None]:
 
 
 def cache_argument(model: nn.Module) -> str:
-    """What the model calls its keys and values in `forward`: `past_key_values`, or `cache` from transformers 5.24 on."""
+    """The argument of `forward` for keys and values: `past_key_values`, or `cache` from transformers 5.24 on."""
     # By its signature: a model with code of its own on the Hub keeps the old name.
     names = inspect.signature(type(_without_adapters(model)).forward).parameters
     return "cache" if "cache" in names else "past_key_values"

@@ -18,7 +18,7 @@ logger = logging.get_logger(__name__)
 
 @dataclass
 class AnswerTokens:
-    """Tokens put after a partial thought: `scored[i]` says whether the log-probability of `ids[i]` counts."""
+    """Tokens to append to a partial thought; `scored[i]` says whether the log-probability of `ids[i]` counts."""
 
     ids: list[int]
     scored: list[bool]
@@ -57,8 +57,8 @@ class CompletionReader:
             `find_segment_starts` with the settings' delimiter and marker.
 
     Attributes:
-        form: how the policy is asked for the answer; with `repro_answer_prefix="auto"` the paper's, until another one
-            is put here.
+        form: the form in which answers are scored. With `repro_answer_prefix="auto"`, it is the paper's until another
+            one is assigned.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """The LM head at the tokens that are read, and no others: their log-probabilities and entropies, in float32."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -59,13 +59,9 @@ def reduce_logits(
 
 def log_probs_of(logits: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """(R, V) logits, (R,) token ids → (R,) float32 log-probabilities."""
-    parts = zip(_chunks(logits), targets.to(logits.device).split(_chunk_rows(logits)), strict=True)
-    return torch.cat(
-        [
-            -nn.functional.cross_entropy(_scaled(chunk, temperature), target, reduction="none")
-            for chunk, target in parts
-        ]
-    )
+    targets = targets.to(logits.device).split(_chunk_rows(logits))
+    parts = zip(_scaled_chunks(logits, temperature), targets, strict=True)
+    return torch.cat([-nn.functional.cross_entropy(scaled, target, reduction="none") for scaled, target in parts])
 
 
 def entropies_of(logits: Tensor, temperature: float) -> Tensor:
@@ -75,8 +71,7 @@ def entropies_of(logits: Tensor, temperature: float) -> Tensor:
     H = Σ p (m − x) − log max p, m the largest logit: two fused passes, where −Σ p log p takes a logarithm per token.
     """
     entropies = []
-    for chunk in _chunks(logits):
-        scaled = _scaled(chunk, temperature)
+    for scaled in _scaled_chunks(logits, temperature):
         probabilities = scaled.softmax(-1)
         # A forbidden token, logit −∞, adds nothing; below −200 no probability is left in float32.
         below_largest = (scaled - scaled.amax(-1, keepdim=True)).clamp_(min=-200.0)
@@ -84,14 +79,10 @@ def entropies_of(logits: Tensor, temperature: float) -> Tensor:
     return torch.cat(entropies)
 
 
-def _scaled(logits: Tensor, temperature: float) -> Tensor:
-    logits = logits.float()
-    return logits if temperature == 1.0 else logits / temperature
+def _scaled_chunks(logits: Tensor, temperature: float) -> Iterator[Tensor]:
+    for chunk in logits.split(_chunk_rows(logits)):
+        yield chunk.float() if temperature == 1.0 else chunk.float() / temperature
 
 
 def _chunk_rows(logits: Tensor) -> int:
     return max(_CHUNK_ELEMENTS // logits.shape[-1], 1)
-
-
-def _chunks(logits: Tensor) -> tuple[Tensor, ...]:
-    return logits.split(_chunk_rows(logits))

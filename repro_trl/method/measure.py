@@ -69,10 +69,8 @@ class Objectives:
 
 def choose_method(model: nn.Module, settings: ReproConfigMixin) -> tuple[str, str | None]:
     """
-    "shared" or "replay" for this model, as `repro_method` asks, and why it is the slower one under "auto".
-
-    Raises:
-        ValueError: `repro_method="shared"` for a model that it is not exact for.
+    "shared" or "replay" for this model, as `repro_method` asks, and why it is the slower one under "auto". A
+    `ValueError` for `repro_method="shared"` where it is not exact.
     """
     if settings.repro_method == "replay":
         return "replay", None
@@ -156,10 +154,10 @@ def score_batch(
     Args:
         model, batch, num_boundaries, temperature, method: as in `score_rows`.
         rows: those to be scored.
-        reader: gives the rows that stand in where there are none left.
+        reader: provides placeholder rows when there are none left.
         batch_size: completions per micro-batch.
-        num_micro_batches: how many to run, whatever the rows; the default is what they need. Processes that share a
-            model must run equally many.
+        num_micro_batches: how many to run, whatever the rows; by default, as many as the rows need. Processes that
+            share a model must run the same number.
     """
     completion_ids, top_k = batch["completion_ids"], reader.settings.repro_top_k
     found = Objectives.empty((len(completion_ids), num_boundaries), completion_ids.device)
@@ -273,7 +271,8 @@ def ask_forms(
             temperature,
             method,
         )
-        found[[row.index for row in part]] = objective[: len(part)].view(len(part), -1, 2)
+        for row, values in zip(part, objective.view(len(asked), len(forms), 2), strict=False):
+            found[row.index] = values
     return found
 
 

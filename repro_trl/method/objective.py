@@ -66,16 +66,9 @@ def answer_log_probs(
         return replay(model, prompt_ids, prompt_mask, completion_ids, completion_mask, *answers, temperature)
     # No branch reads past the last boundary.
     end = int(boundaries.masked_fill(~boundary_mask, 0).max())
-    nowhere = boundaries[:, :0]
+    nowhere = (boundaries[:, :0], boundary_mask[:, :0])  # no entropies are asked
     prefix = prefix_pass(
-        model,
-        prompt_ids,
-        prompt_mask,
-        completion_ids[:, :end],
-        completion_mask[:, :end],
-        nowhere,
-        nowhere.bool(),
-        temperature,
+        model, prompt_ids, prompt_mask, completion_ids[:, :end], completion_mask[:, :end], *nowhere, temperature
     )
     return branch_pass(model, prefix, *answers, temperature)
 

@@ -17,14 +17,14 @@ def find_segment_starts(
     """
     Segment starts and end boundary of one completion (METHOD §2, rules 1, 2 and 4).
 
-    The rule is about the decoded text, special tokens included, not about token ids, and holds for any tokenizer: a
-    delimiter may be part of a token, span several, or begin and end in the middle of one. Token s (1 ≤ s < L) is a
+    The rule uses the decoded text, special tokens included, not token ids. So it works for any tokenizer: a delimiter
+    may be part of a token, span several, or begin and end in the middle of one. Token s (1 ≤ s < L) is a
     segment start when a delimiter ends inside, or at the end of, token s-1, and token s-1 ends before the marker
-    begins. Occurrences of the delimiter may overlap. Bytes that form no character match nothing.
+    begins. Occurrences of the delimiter may overlap. Bytes that are not a character match nothing.
 
     The first call with a tokenizer builds a table of its vocabulary (about a second for 150k tokens); later calls take
-    milliseconds for tens of thousands of tokens. A tokenizer whose decoder is not understood is read by decoding piece
-    by piece: just as exact, many times slower, and a warning says so once.
+    milliseconds for tens of thousands of tokens. If the decoder of a tokenizer is not understood, completions are
+    decoded piece by piece. This is just as exact but many times slower; a warning says so once.
 
     Args:
         tokenizer: the tokenizer that the completion is decoded with.

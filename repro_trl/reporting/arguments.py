@@ -31,9 +31,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--png", type=Path, metavar="FILE", help="Write the curves as a picture, too.")
     parser.add_argument("--html", type=Path, metavar="FILE", help="Write curves and tables as one HTML page, too.")
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from .command import run
-
-    return run(arguments)

@@ -41,9 +41,9 @@ def group_runs(runs: Sequence[Run]) -> list[Arm]:
     """
     Group runs into arms by their saved settings, in order of first appearance.
 
-    An arm of its own has a run without saved settings, and each of several runs with the same settings and seed,
-    which no setting tells apart. Arms are named by the settings that differ between them, or, where there are none or
-    too many, by the folders.
+    A run without saved settings is an arm of its own. So is each of several runs with the same settings and seed,
+    which no setting tells apart. Arms are named by the settings that differ between them, or by the folders if there
+    are none or too many.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:

@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -148,10 +149,9 @@ def _draw_line(axes: Axes, curve: Curve, index: int) -> None:
     for run in curve.runs if len(curve.runs) > 1 else []:
         axes.plot(curve.steps, run, color=style.light, linewidth=0.7, alpha=0.4)
     if any(curve.intervals):
-        half_widths = [half_width or 0.0 for half_width in curve.intervals]
-        lows = [mean - half_width for mean, half_width in zip(means, half_widths, strict=True)]
-        highs = [mean + half_width for mean, half_width in zip(means, half_widths, strict=True)]
-        axes.fill_between(curve.steps, lows, highs, color=style.light, alpha=0.15, linewidth=0)
+        half_widths = np.array([half_width or 0.0 for half_width in curve.intervals])
+        band = np.array(means) - half_widths, np.array(means) + half_widths
+        axes.fill_between(curve.steps, *band, color=style.light, alpha=0.15, linewidth=0)
 
 
 def _draw_markers(axes: Axes, curve: Curve, index: int) -> None:

@@ -37,14 +37,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """
-    An arm's runs at the steps they share.
-
-    Attributes:
-        steps: these steps.
-        estimates: mean over the runs at each, with its 95% interval.
-        runs: the values of each run.
-    """
+    """The values of an arm's runs at the steps they share, and their mean at each with its 95% interval."""
 
     steps: list[int]
     estimates: list[Estimate]
@@ -63,7 +56,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything a report shows. `flags` hold (run name, flag), `notes` a sentence and the runs it is true of."""
+    """Everything a report shows. `flags` are (run name, flag); `notes` map a sentence to the runs it applies to."""
 
     arms: list[Arm]
     phases: list[str]
@@ -92,9 +85,9 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
         patterns: the kinds of backtrack that the runs were read with.
     """
     quantities = metrics(patterns)
-    shown_phases = phases(run for arm in arms for run in arm.runs)
-    rows = [row for phase in shown_phases for metric in quantities for row in _rows(arms, metric, phase)]
     runs = [run for arm in arms for run in arm.runs]
+    shown_phases = phases(runs)
+    rows = [row for phase in shown_phases for metric in quantities for row in _rows(arms, metric, phase)]
     notes: dict[str, list[str]] = {}
     for run in runs:
         for note in run.notes:
@@ -119,31 +112,31 @@ def compare(arms: Sequence[Arm], patterns: Mapping[str, Pattern[str]] = BACKTRAC
 
 def _rows(arms: Sequence[Arm], metric: Metric, phase: str) -> list[Row]:
     rows = []
-    base: list[tuple[int | None, float]] = []
     courses = [[(run.seed, course(run, metric, phase)) for run in arm.runs] for arm in arms]
     sources = frozenset(found.source for of_arm in courses for _, found in of_arm if found is not None)
     for arm, of_arm in zip(arms, courses, strict=True):
-        ends = [(seed, start_and_end(found, phase)) for seed, found in of_arm if found is not None]
+        figures = [(seed, *start_and_end(found, phase)) for seed, found in of_arm if found is not None]
+        ends = [(seed, end) for seed, _, end in figures]
         if arm is arms[0]:
-            base = [(seed, end) for seed, (_, end) in ends]
-        with_start = [(start, end) for _, (start, end) in ends if start is not None]
+            base = ends
+        with_start = [(start, end) for _, start, end in figures if start is not None]
         rows.append(
             Row(
                 phase=phase,
                 metric=metric,
                 arm=arm,
-                start=estimate([start for start, _ in with_start]) if with_start else None,
-                end=estimate([end for _, (_, end) in ends]) if ends else None,
-                change=estimate([end - start for start, end in with_start]) if with_start else None,
-                difference=(
-                    difference([(seed, end) for seed, (_, end) in ends], base)
-                    if base and ends and arm is not arms[0]
-                    else None
-                ),
+                start=_estimate([start for start, _ in with_start]),
+                end=_estimate([end for _, end in ends]),
+                change=_estimate([end - start for start, end in with_start]),
+                difference=difference(ends, base) if base and ends and arm is not arms[0] else None,
                 sources=sources,
             )
         )
     return rows if sources else []
+
+
+def _estimate(values: Sequence[float]) -> Estimate | None:
+    return estimate(values) if values else None
 
 
 def _gaps(run: Run, quantities: Sequence[Metric], shown_phases: Sequence[str]) -> Iterator[str]:

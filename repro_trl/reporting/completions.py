@@ -30,11 +30,8 @@ def completions_files(folder: Path) -> dict[int, Path]:
 
 def completions_schema(file: Path) -> pa.Schema:
     """
-    The columns of a file of logged completions.
-
-    Raises:
-        ValueError: it is not a parquet file, as after an interrupted write, or has no column `completion` with texts
-            or messages.
+    The columns of a file of logged completions. A `ValueError` if it is not a parquet file, as after an interrupted
+    write, or has no column `completion` with texts or messages.
     """
     try:
         with pa.parquet.ParquetFile(file) as parquet:
@@ -75,7 +72,6 @@ class ThoughtStatistics:
     Means over some completions; NaN where there is nothing to average.
 
     Attributes:
-        num_completions: how many.
         accuracy: mean accuracy reward of those that have one.
         thinking_tokens: mean tokens of the thought; likewise of correct and of wrong completions.
         backtracks: segments per completion that turn back in any way, and in each way.
@@ -110,7 +106,6 @@ def thought_statistics(
         rewards: the accuracy reward of each, `None` or NaN where there is none; `None`: no such reward was logged.
         tokenizer: counts the tokens of the thoughts. They are those of the text, tokenised anew: what special tokens
             the policy wrote is not in it.
-        delimiter, think_end, patterns: as in `repro_trl.thinking.count_backtracks_by_kind`.
     """
     texts = [completion_text(completion, think_end) for completion in completions]
     thoughts = [thinking_text(text, think_end) for text in texts]

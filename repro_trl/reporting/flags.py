@@ -65,7 +65,7 @@ def _reward_hacking(accuracy: dict[int, float], process_reward: dict[int, float]
     fall, rise = accuracies[best] - accuracies[-1], rewards[-1] - rewards[best]
     if best == BLOCKS - 1 or fall <= HACKING_ERRORS * accuracy_error or rise <= HACKING_ERRORS * reward_error:
         return None
-    first_step, last_step = _block_steps(steps)[best]
+    first_step, *_, last_step = _blocks(steps)[best]
     return Flag(
         rule,
         True,
@@ -84,8 +84,7 @@ def _vanishing_thoughts(thinking_tokens: dict[int, float], empty: dict[int, floa
         (empty, lambda first, last: last > EMPTY_SHARE >= first, "empty thoughts went from {:.1%} to {:.1%}"),
     ):
         if len(values) >= 2:
-            blocks = _blocks([values[step] for step in sorted(values)])
-            first, last = math.fsum(blocks[0]) / len(blocks[0]), math.fsum(blocks[-1]) / len(blocks[-1])
+            first, *_, last = _means(_blocks([values[step] for step in sorted(values)]))
             if is_met(first, last):
                 found.append(text.format(first, last))
     return Flag(rule, True, "; ".join(found)) if found else None
@@ -96,10 +95,6 @@ def _blocks(values: list[float]) -> list[list[float]]:
     count = min(BLOCKS, len(values))
     edges = [len(values) * index // count for index in range(count + 1)]
     return [values[first:last] for first, last in pairwise(edges)]
-
-
-def _block_steps(steps: list[int]) -> list[tuple[int, int]]:
-    return [(int(block[0]), int(block[-1])) for block in _blocks(list(steps))]
 
 
 def _means(blocks: list[list[float]]) -> list[float]:

@@ -26,13 +26,12 @@ class Metric:
     A quantity of a run.
 
     Attributes:
-        key: its name in code.
-        label: its name for readers.
+        key, label: its name in code, and for readers.
+        unit: what it is counted in.
         decimals: digits after the point.
         log_key: its name in the log history, without "eval_"; `{accuracy}` is the accuracy reward. `None`: not logged.
         of_completions: reads it off logged completions. `None`: cannot be read off them.
         task_key: its name among the figures of a task. `None`: it is none of them.
-        unit: what it is counted in.
     """
 
     key: str
@@ -46,10 +45,7 @@ class Metric:
 
 def metrics(kinds: Mapping[str, object]) -> tuple[Metric, ...]:
     """All quantities, in the order of the report; `kinds` of backtrack in theirs."""
-
-    def of_kind(kind: str) -> Callable[[ThoughtStatistics], float]:
-        return lambda statistics: statistics.backtracks_by_kind[kind]
-
+    of_kind = {kind: lambda statistics, kind=kind: statistics.backtracks_by_kind[kind] for kind in kinds}
     tokens, segments = "tokens", "segments per completion"
     in_all, right, wrong = map(attrgetter, ("thinking_tokens", "thinking_tokens_correct", "thinking_tokens_wrong"))
     return (
@@ -58,9 +54,10 @@ def metrics(kinds: Mapping[str, object]) -> tuple[Metric, ...]:
         Metric("thinking_tokens_correct", "thinking tokens, correct", tokens, 1, None, right, "thinking_tokens_right"),
         Metric("thinking_tokens_wrong", "thinking tokens, wrong", tokens, 1, None, wrong, "thinking_tokens_wrong"),
         Metric("backtracks", "backtracks", segments, 3, "backtracks", attrgetter("backtracks"), "backtracks"),
-        *(Metric(f"backtracks/{kind}", f"backtracks, {kind}", segments, 3, None, of_kind(kind)) for kind in kinds),
+        *(Metric(f"backtracks/{kind}", f"backtracks, {kind}", segments, 3, None, of_kind[kind]) for kind in kinds),
         Metric("truncated", "truncated", "share", 3, "completions/clipped_ratio", None, "truncation_rate"),
         Metric("objective_gain", "J gain", "nats per token", 3, "repro/objective_gain"),
+        Metric("objective_auc", "J AUC", "correct against wrong", 3, "repro/objective_auc"),
         Metric("process_reward", "process reward", "per segment", 4, "repro/process_reward/mean"),
         Metric("empty_thoughts", "empty thoughts", "share", 3, None, attrgetter("empty_thoughts")),
     )
@@ -76,12 +73,8 @@ def phases(runs: Iterable[Run]) -> list[str]:
 @dataclass(frozen=True)
 class Course:
     """
-    A quantity over the steps of one run in one phase.
-
-    Attributes:
-        points: (step, value) pairs, at the steps at which the value is a finite number.
-        source: which of LOGS and COMPLETIONS.
-        first_step, last_step: between which it was logged, with any value.
+    A quantity over the steps of one run in one phase: (step, value) pairs, at the steps at which the value is a finite
+    number; which of LOGS and COMPLETIONS they are from; and the steps between which it was logged, with any value.
     """
 
     points: tuple[tuple[int, float], ...]
@@ -143,10 +136,8 @@ def _from_completions(run: Run, metric: Metric, phase: str) -> Course | None:
 
 def start_and_end(course: Course, phase: str) -> tuple[float | None, float]:
     """
-    Figures of the start and the end of a run.
-
-    Evaluations: the first and the last. Training: means over the first and the last fifth of the points, at
-    least one each. The start is `None` where there is one point only.
+    Figures of the start and the end of a run. Evaluations: the first and the last. Training: means over the first and
+    the last fifth of the points, at least one each. The start is `None` where there is one point only.
     """
     values = course.values
     width = max(1, len(values) // WINDOW) if phase == TRAINING else 1

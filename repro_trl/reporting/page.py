@@ -18,12 +18,7 @@ _SHOWN_SETTINGS = ("config_class", "model", "dataset", "seed", "learning_rate", 
 
 
 def render_page(comparison: Comparison, phrases: Mapping[str, Iterable[str]]) -> str:
-    """
-    The page as text.
-
-    Args:
-        phrases: the phrases that count as backtracks, by kind, for the reader to see.
-    """
+    """The page as text; `phrases` are those that count as backtracks, by kind, for the reader to see."""
     # Names of folders, settings and rewards are other people's text: everything is escaped.
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8"))

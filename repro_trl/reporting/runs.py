@@ -44,15 +44,15 @@ def printable(text: str) -> str:
 @dataclass
 class Run:
     """
-    A training run as its folder tells it.
+    A training run, read from its folder.
 
     Attributes:
         path: the folder.
         settings: training arguments and what else was saved, by name; empty where nothing was.
         log: the log history of `trainer_state.json`, in the order it was written; empty without such a file.
-        accuracy_reward: the reward function that stands for accuracy; `None` where none could be told.
+        accuracy_reward: the reward function used as accuracy; `None` if it is unknown.
         training, held_out: statistics of the logged completions by step.
-        notes: what is missing from the folder, or was left out, in sentences.
+        notes: sentences on what is missing from the folder, or was skipped.
     """
 
     path: Path
@@ -81,12 +81,12 @@ def read_run(
     patterns: Mapping[str, Pattern[str]] = BACKTRACK_PATTERNS,
 ) -> Run:
     """
-    Read a run's folder. A file in it that is broken, as after an interrupted write, is left out, and `Run.notes` says
-    so; an older checkpoint takes the place of a broken state.
+    Read a run's folder. If a file is broken, as after an interrupted write, it is skipped, and `Run.notes` says so. An
+    older checkpoint replaces a broken state.
 
     Args:
         path: the `output_dir` of a trainer, of any TRL trainer with reward functions, finished or not.
-        accuracy_reward: name of the reward function that stands for accuracy. Default: the only one, or the only one
+        accuracy_reward: name of the reward function to use as accuracy. Default: the only one, or the only one
             with "accuracy" in its name, or `answer_reward`.
         patterns: kinds of backtrack, from `repro_trl.thinking.backtrack_patterns`.
 
@@ -122,7 +122,7 @@ def read_run(
         run.log = _sound_entries(run, state["log_history"])
         if not any("repro/" in key for entry in run.log for key in entry):
             run.notes.append(
-                "no RePro metrics in the logs (repro_alpha=0, or another trainer): no J gain, no process reward"
+                "no RePro metrics in the logs (repro_alpha=0, or another trainer): no J gain, J AUC or process reward"
             )
     if not files:
         run.notes.append(

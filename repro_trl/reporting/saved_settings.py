@@ -40,12 +40,10 @@ class _InertUnpickler(pickle.Unpickler):
 
 def read_settings(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """
-    Settings of a run by name, plain values only: of its training arguments, and of the JSON files beside them.
+    Settings of a run by name, plain values only: of its training arguments, and of the JSON files beside them; and a
+    sentence on each file that is there but cannot be read.
 
     The name of the arguments' class is the entry `config_class`. A folder without such files gives no settings.
-
-    Returns:
-        The settings, and a sentence on each file that is there but cannot be read.
     """
     settings: dict[str, Any] = {}
     broken = []

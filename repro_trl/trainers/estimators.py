@@ -99,7 +99,7 @@ def masked_moments(values: Tensor, mask: Tensor) -> Tensor:
     return torch.stack([weights.sum(), mean, (weights * (values - mean) ** 2).sum()])
 
 
-def masked_whiten(values: Tensor, mask: Tensor, moments: Tensor | None = None, shift_mean: bool = True) -> Tensor:
+def masked_whiten(values: Tensor, mask: Tensor, moments: Tensor | None = None) -> Tensor:
     """Whiten to mean 0 and variance 1: (x − mean) / sqrt(var + 1e-8), with the sample variance (n−1).
 
     REINFORCE++ and PPO use it over all tokens of the *global* batch, as opposed to each prompt's group.
@@ -108,7 +108,6 @@ def masked_whiten(values: Tensor, mask: Tensor, moments: Tensor | None = None, s
         values: (B, T) float.
         mask: (B, T) bool, True at the tokens that count.
         moments: (3,) or (N, 3) from `masked_moments`, of one or of N processes; default those of `values`.
-        shift_mean: False keeps the mean and scales only the deviations from it.
 
     Returns:
         (B, T); masked → 0. With fewer than two unmasked values the variance counts as 0.
@@ -120,10 +119,7 @@ def masked_whiten(values: Tensor, mask: Tensor, moments: Tensor | None = None, s
     # Parallel variance (Chan et al. 1979): deviations within the processes plus those of their means.
     total_deviation = deviations.sum() + (counts * (means - mean) ** 2).sum()
     variance = total_deviation / (counts.sum() - 1).clamp(min=1)
-    whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
-    if not shift_mean:
-        whitened = whitened + mean
-    return whitened.masked_fill(~mask, 0.0)
+    return ((values - mean) * torch.rsqrt(variance + 1e-8)).masked_fill(~mask, 0.0)
 
 
 def _weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

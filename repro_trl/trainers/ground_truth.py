@@ -84,10 +84,7 @@ class GroundTruth:
 
     def answer_of(self, row: Mapping[str, Any]) -> str | None:
         """
-        The bare answer of a row; `None` for a row without one.
-
-        Raises:
-            ValueError: a value that cannot be an answer.
+        The bare answer of a row; `None` for a row without one. A `ValueError` for a value that cannot be an answer.
         """
         if self._answer_fn is None:
             return None if self.column is None else read_answer(row, self.column)
@@ -95,11 +92,8 @@ class GroundTruth:
 
     def observe(self, rows: list[dict[str, Any]]) -> None:
         """
-        Look at the rows of a training batch, of which a stream's first ones are checked. To be called for each batch
-        on every process; collective.
-
-        Raises:
-            ValueError: as the constructor does.
+        Look at the rows of a training batch, of which a stream's first ones are checked, with errors as the
+        constructor's. To be called for each batch on every process; collective.
         """
         if self._is_checked:
             return
@@ -115,8 +109,8 @@ class GroundTruth:
             self._report(seen, f"the rows of the first {_STREAM_BATCHES} generation batches", rows)
         elif self._is_main_process and all(answer is None for answer, _ in seen):
             logger.warning(
-                f"{self._setting}: found no answer in the first generation batch, but values such as "
-                f"{seen[0][1]}. Training stops if none of the first {_STREAM_BATCHES} batches has one."
+                f"{self._setting}: found no answer in the first generation batch, but values such as {seen[0][1]}. "
+                f"Training stops if none of the first {_STREAM_BATCHES} batches has one."
             )
 
     def kept_columns(self, used: list[str]) -> list[str]:
@@ -202,12 +196,8 @@ class GroundTruth:
 
     def _report(self, seen: list[_Seen], of_rows: str, rows: list[dict[str, Any]]) -> None:
         """
-        Say what the rows hold.
-
-        Args:
-            seen: what was found in them.
-            of_rows: which rows these are, in words.
-            rows: some whole rows, in which other columns are looked up.
+        Say what the rows hold: `seen` is what was found in them, `of_rows` says in words which ones they are. Other
+        columns are looked up in `rows`, some whole ones.
         """
         others = [name for name in find_columns(rows, ANSWER_COLUMNS) if name != self.column]
         answers = [answer for answer, _ in seen if answer is not None]

@@ -18,8 +18,8 @@ class ReproGRPOTrainer(ReproMixin, AdvantageHook, GRPOTrainer):
     """
     `trl.GRPOTrainer` with the process advantage of RePro added to every completion token.
 
-    It takes the arguments of `trl.GRPOTrainer`, with `args` a [`ReproGRPOConfig`] (or a plain `GRPOConfig`: RePro's
-    settings at their defaults), and `answer_fn` of [`ReproMixin`].
+    It takes the arguments of `trl.GRPOTrainer`. `args` is a [`ReproGRPOConfig`], or a plain `GRPOConfig` for RePro's
+    default settings, which are the paper's form. It also takes the `answer_fn` of [`ReproMixin`].
     """
 
     _config_class = ReproGRPOConfig

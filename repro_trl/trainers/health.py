@@ -41,9 +41,6 @@ class ObjectiveHealth:
 
     Near 0.5 J knows nothing of the answer, and process rewards are noise. Every process must make the same calls, and
     gets the same values.
-
-    Args:
-        scorer: whose J it is.
     """
 
     def __init__(self, scorer: PolicyScorer) -> None:

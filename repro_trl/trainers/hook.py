@@ -73,15 +73,15 @@ class Rollout:
 
 class AdvantageHook(ExactResume):
     """
-    Gives a TRL trainer one overridable method, `_compute_advantages`. Put it before the trainer class:
+    Gives a TRL trainer a method to override, `_compute_advantages`. Put it before the trainer class:
     `class MyTrainer(AdvantageHook, GRPOTrainer)`.
 
-    TRL computes advantages inline while it generates and scores, and accepts per-token ones in its loss. This class
-    calls TRL's methods, copies none, and replaces the advantages between the two; TRL's logged advantages follow.
+    TRL computes advantages inline while it generates and scores, and its loss accepts per-token advantages. This class
+    calls TRL's methods without copying any, and replaces the advantages between the two. TRL then logs the new ones.
 
-    With `importance_sampling_level="sequence"` TRL's gradient would average a completion's advantages away, because
-    all its tokens share one differentiable ratio; per-token advantages then take the form of GSPO-token (arXiv
-    2507.18071, §4.3): the same ratio, through which each token's gradient flows by itself.
+    With `importance_sampling_level="sequence"`, TRL's gradient would average a completion's advantages, because all of
+    its tokens share one differentiable ratio. Per-token advantages then use the form of GSPO-token (arXiv 2507.18071,
+    §4.3): the same ratio, but each token has its own gradient.
     """
 
     # Reads along when the policy runs over the rollouts, where a subclass sets one.
@@ -94,8 +94,9 @@ class AdvantageHook(ExactResume):
         """
         Advantages that reach the loss: (B,), one per completion, or (B, T), one per completion token.
 
-        Override it, usually as `super()._compute_advantages(rollout) + …`. It runs on every process for every
-        generation batch, in training and evaluation, without gradients; collectives in it must be called by all.
+        Override it, usually as `super()._compute_advantages(rollout) + …`. It runs without gradients on every process
+        for every generation batch, in training and in evaluation. If it uses collectives, all processes must call
+        them.
         """
         return rollout.batch["advantages"]
 

@@ -68,12 +68,8 @@ def score_rows_with_images(
 
     Args:
         log_probs_and_entropies: TRL's `_get_per_token_logps_and_entropies`.
-        model: the policy, wrapped or not.
+        model, rows, reader, num_boundaries, batch_size: as in `score_batch`.
         batch: B rollouts as TRL hands them to the loss.
-        rows: those to be scored.
-        reader: gives the rows that stand in for the others, and how many starts are kept.
-        num_boundaries: M, at least the number of boundaries of any row.
-        batch_size: rows per forward.
 
     Returns:
         Of the B completions, masked in rows not asked for.

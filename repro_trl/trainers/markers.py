@@ -17,11 +17,6 @@ _CHECKED_BATCHES = 3
 class MarkerKeeper:
     """
     Puts the marker back where decoding dropped it as a special token, and says when completions have another one.
-
-    Args:
-        tokenizer: of the policy.
-        think_end: `repro_think_end`.
-        is_main_process: whether to warn.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, think_end: str | None, is_main_process: bool) -> None:

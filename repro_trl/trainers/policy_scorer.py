@@ -36,12 +36,8 @@ logger = logging.get_logger(__name__)
 @dataclass
 class BatchScores:
     """
-    What scoring one process's B completions gave.
-
-    Attributes:
-        objectives: J at the boundaries; M is the same on all processes.
-        counts: how many completions have no answer, delimiter, end-of-thinking marker.
-        seconds: spent on it.
+    What scoring one process's B completions gave, with the same M on all processes; how many of them have no answer,
+    delimiter or end-of-thinking marker; and the seconds spent on it.
     """
 
     objectives: Objectives
@@ -55,11 +51,9 @@ class PolicyScorer:
 
     Args:
         model: the policy. `model` may be set anew when a trainer has wrapped it.
-        tokenizer: its tokenizer.
-        settings: RePro's.
+        tokenizer, settings, find_starts: as in `CompletionReader`.
         accelerator: under which the processes agree.
         temperature: sampling temperature of the policy.
-        find_starts: see `CompletionReader`.
 
     Attributes:
         method: "shared" or "replay", with which J is computed.
@@ -82,11 +76,12 @@ class PolicyScorer:
         self._is_merging_known = False
         self.reader = CompletionReader(tokenizer, settings, find_starts)
         self.method, reason = choose_method(model, settings)
-        if reason is not None:
-            self._warn_of_replay(reason)
         self._is_proven = self.method == "replay" or settings.repro_method == "shared"
+        if reason is not None:
+            self._fall_back(reason)
 
-    def _warn_of_replay(self, reason: str) -> None:
+    def _fall_back(self, reason: str) -> None:
+        self.method, self._is_proven = "replay", True
         if self.accelerator.is_main_process:
             logger.warning("repro_method='auto' uses the slower 'replay': %s.", reason)
 
@@ -94,9 +89,8 @@ class PolicyScorer:
         self, batch: dict[str, Any], answers: Sequence[str | None], policy_mask: Tensor
     ) -> tuple[list[ScoringRow], dict[str, int]]:
         """
-        The completions that can be scored, and how many have no answer, delimiter or end-of-thinking marker.
-
-        Arguments are those of `score`.
+        The completions that can be scored, and how many have no answer, delimiter or end-of-thinking marker. Arguments
+        are those of `score`.
         """
         policy_mask = policy_mask.cpu()
         rows = []
@@ -161,7 +155,10 @@ class PolicyScorer:
             "pixel_values" in batch,
         )
         if has_images:
-            self._refuse_shared_images()
+            if self.settings.repro_method == "shared":
+                raise ValueError("repro_method='shared' cannot score prompts with images. Use 'replay' or 'auto'.")
+            if self.method == "shared":
+                self._fall_back("prompts have images")
             with evaluation_mode(self.model):  # TRL's pass sees to the rest
                 objectives = score_rows_with_images(
                     image_pass, self.model, batch, rows, self.reader, num_boundaries, batch_size
@@ -184,13 +181,6 @@ class PolicyScorer:
                 )
         return BatchScores(objectives, counts, time.perf_counter() - started)
 
-    def _refuse_shared_images(self) -> None:
-        if self.settings.repro_method == "shared":
-            raise ValueError("repro_method='shared' cannot score prompts with images. Use 'replay' or 'auto'.")
-        if self.method == "shared":
-            self.method, self._is_proven = "replay", True
-            self._warn_of_replay("prompts have images")
-
     def prove(self, batch: dict[str, Any], rows: list[ScoringRow], num_boundaries: int) -> None:
         """
         Compare both methods on one row of every process, once; what the model's settings promise may not hold.
@@ -210,8 +200,7 @@ class PolicyScorer:
         half_precision = self.accelerator.mixed_precision in {"fp16", "bf16"} or is_half(self.model)
         error = shared_error(difference, half_precision)
         if error is not None:
-            self.method = "replay"
-            self._warn_of_replay(error)
+            self._fall_back(error)
         self._is_proven = True
 
     @contextmanager

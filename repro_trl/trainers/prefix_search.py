@@ -41,10 +41,12 @@ class PrefixSearch:
 
     Attributes:
         chosen: the form that was found; None until then.
+        separations: how the candidates compared then; None until then, and in a run that was resumed later.
     """
 
     def __init__(self, scorer: PolicyScorer) -> None:
         self.chosen: AnswerForm | None = None
+        self.separations: list[Separation] | None = None
         self._scorer = scorer
         self._evidence: FormEvidence | None = None
         self._batches = 0
@@ -129,6 +131,7 @@ class PrefixSearch:
     def _choose(self, found: list[Separation]) -> None:
         best, _ = best_separation(found)
         self.chosen = self._scorer.reader.form = best.form
+        self.separations = found
         if self._scorer.accelerator.is_main_process:
             logger.warning(f"repro_answer_prefix='auto': {describe_choice(found, self._evidence.count)}.")
 

@@ -59,14 +59,14 @@ class ReinforcePlusPlusTrainer(TokenRewardHook, GRPOTrainer):
     - Plain: A_t = Σ_{i≥t} γ^(i−t) r_i, with the reward R of the completion at its last token and the per-token KL
       penalty −β (log π − log π_ref) in r, then whitened over all tokens of the *global* batch, whatever their prompt
       or process. One completion per prompt is enough.
-    - Baseline (`use_group_baseline=True`): R minus the mean reward of its prompt's completions in place of R, whitened
-      over the global batch in the same way, and the KL penalty as a term of the loss. The group gives the mean only:
-      also dividing by the group's standard deviation is GRPO.
+    - Baseline (`use_group_baseline=True`): R minus the mean reward of the prompt's completions instead of R, whitened
+      over the global batch in the same way, with the KL penalty as a term of the loss. Only the group's mean is used:
+      dividing by the group's standard deviation as well would be GRPO.
 
-    Where public implementations differ: some normalise per group or per process (see `_whiten_globally`); for the
-    Baseline's loss term the paper takes the k2 estimator, here it is TRL's own, k3.
+    Public implementations differ: some normalise per group or per process (see `_whiten_globally`). For the KL term of
+    the Baseline's loss, the paper uses the k2 estimator; this trainer uses TRL's, k3.
 
-    It takes the arguments of `trl.GRPOTrainer`, with `args` a [`ReinforcePlusPlusConfig`].
+    It takes the arguments of `trl.GRPOTrainer`. `args` is a [`ReinforcePlusPlusConfig`].
     """
 
     _config_class = ReinforcePlusPlusConfig
@@ -97,7 +97,7 @@ class ReproReinforcePlusPlusTrainer(ReproMixin, ReinforcePlusPlusTrainer):
     """
     [`ReinforcePlusPlusTrainer`] with the process advantage of RePro added to every completion token.
 
-    `args` is a [`ReproReinforcePlusPlusConfig`]; from a plain TRL config all other settings have their defaults.
+    `args` is a [`ReproReinforcePlusPlusConfig`]; with a plain TRL config, all other settings have their defaults.
     """
 
     _config_class = ReproReinforcePlusPlusConfig

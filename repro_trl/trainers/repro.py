@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.utils import logging
@@ -50,11 +51,11 @@ class ReproMixin(ReproModelCard):
     of METHOD §5. With `repro_alpha=0` it is `super()` alone.
 
     Args:
-        answer_fn: takes a dataset row, returns its ground truth in any form that a column may hold it, or `None` for a
-            row without one. Replaces `repro_answer_column`.
+        answer_fn: takes a dataset row and returns its ground truth in any form that a column may have, or `None` if
+            the row has none. Replaces `repro_answer_column`.
 
-    All other arguments are those of the trainer. `args` may be the plain TRL config: RePro's settings then have their
-    defaults.
+    All other arguments are those of the trainer. `args` can be a plain TRL config; RePro's settings then have their
+    defaults, the paper's form.
     """
 
     _config_class: type[ReproConfigMixin]
@@ -78,6 +79,7 @@ class ReproMixin(ReproModelCard):
             args = self._config_class.from_trl(args)
         super().__init__(model, reward_funcs, args, *more, **kwargs)
         self._check_dataset()
+        self._check_engine_dtype()
         self._ground_truth = GroundTruth(self.train_dataset, args, answer_fn, self.accelerator.is_main_process)
         self._traces = TraceRecorder(self)
         self._markers = MarkerKeeper(self._tokenizer, self.args.repro_think_end, self.accelerator.is_main_process)
@@ -100,6 +102,24 @@ class ReproMixin(ReproModelCard):
             raise ValueError(
                 f"train_dataset has no column 'prompt', only {columns}. Rename the column that holds the problem, for "
                 "example dataset.rename_column('question', 'prompt')."
+            )
+
+    def _check_engine_dtype(self) -> None:
+        args = self.args
+        if not args.use_vllm or args.vllm_mode != "colocate" or not self.accelerator.is_main_process:
+            return
+        # TRL leaves the choice to vLLM, which takes 16 bits for weights that are saved in 32.
+        sampled = self.vllm_generation.llm.llm_engine.model_config.dtype
+        precision = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        trained = precision.get(self.accelerator.mixed_precision, self.model.dtype)
+        if sampled is not trained:
+            logger.warning(
+                "vLLM computes in %s, the trainer in %s: their log-probabilities differ, and TRL has no setting for "
+                "vLLM's dtype in colocate mode. Keep vllm_importance_sampling_correction=True, train in %s, or use "
+                "vllm_mode='server' and `vllm serve --dtype`.",
+                sampled,
+                trained,
+                sampled,
             )
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -142,10 +162,11 @@ class ReproMixin(ReproModelCard):
         process = alpha * scored.advantages * rollout.policy_mask
         seconds = scores.seconds + time.perf_counter() - started
         self._log_repro(scored, outcome, process, scores.counts, seconds)
-        self._metrics[self._mode]["repro/objective_auc"].append(self._health[self._mode].update(scored, verdicts))
+        auc = self._health[self._mode].update(scored, verdicts)
+        self._metrics[self._mode]["repro/objective_auc"].append(auc)
         total = outcome + process
         if self.args.repro_trace_steps > 0 or self.log_completions:
-            self._traces.record(rollout, scored, total, self._answers)
+            self._traces.record(rollout, scored, total, self._answers, auc)
         return total
 
     def _measure(self, rollout: Rollout) -> BatchScores:
@@ -187,7 +208,7 @@ class ReproMixin(ReproModelCard):
 
     def segment_starts(self, completion_ids: list[int]) -> tuple[list[int], int]:
         """
-        Where a completion may be cut (METHOD §2): override it for a segmenter of your own.
+        Where a completion may be cut (METHOD §2). Override it for your own segmenter.
 
         Args:
             completion_ids: L token ids without padding.
@@ -200,7 +221,7 @@ class ReproMixin(ReproModelCard):
 
     def segment_rewards(self, objective: Tensor, scores: Tensor, boundary_mask: Tensor) -> Tensor:
         """
-        The reward r of each segment (METHOD §4): override it for a reward of your own on the same scored rollout.
+        The reward r of each segment (METHOD §4). Override it for your own reward on the same scored rollout.
 
         Args:
             objective: (B, M) J at the boundaries, nats per token; 0 in padding.
@@ -214,7 +235,7 @@ class ReproMixin(ReproModelCard):
 
     def token_advantages(self, normalized: Tensor, segment_mask: Tensor, ends: Tensor, length: int) -> Tensor:
         """
-        The advantage of each token (METHOD §5.2): override it to spread rewards by a rule of your own.
+        The advantage of each token (METHOD §5.2). Override it to spread rewards by your own rule.
 
         Args:
             normalized: (B, M - 1) r̂ of each segment.

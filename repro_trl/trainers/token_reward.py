@@ -80,13 +80,8 @@ class TokenRewardHook(AdvantageHook):
 
     def _token_rewards(self, rollout: Rollout, outcome: Tensor) -> tuple[Tensor, Tensor]:
         """
-        The reward of each token, and which tokens are steps of an episode with a known outcome.
-
-        Args:
-            outcome: (B,) reward of each completion, NaN where unknown.
-
-        Returns:
-            (B, T) rewards and (B, T) bool mask: the policy's tokens, but none of completions without an outcome.
+        (B, T) reward of each token, from the reward of each completion (B,), NaN where unknown; and (B, T) bool, which
+        tokens are steps of an episode: those of the policy, but none of completions without an outcome.
         """
         mask = rollout.policy_mask & ~outcome.isnan().unsqueeze(1)
         is_last = mask & (mask.long().cumsum(dim=1) == mask.sum(dim=1, keepdim=True))

@@ -1,5 +1,6 @@
 """Traces in a terminal: the thought by segment, each with its process reward and coloured by it."""
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Console, Group
@@ -12,13 +13,21 @@ from ..traces import Trace
 _BARS = "▁▂▃▄▅▆▇█"
 
 
-def print_traces(traces: Sequence[Trace], title: str, console: Console | None = None) -> None:
-    """Print each trace as a panel: verdict, the curve of J, and the segments with their rewards."""
+def print_traces(traces: Sequence[Trace], title: str, footer: str, console: Console | None = None) -> None:
+    """Print each trace as a panel: verdict, the curve of J, and the segments with their rewards; then the footer."""
     console = console or Console()
     largest = max((abs(reward) for trace in traces for reward in trace.process_rewards), default=0.0)
     console.rule(Text(title))
     for trace in traces:
         console.print(_panel(trace, largest))
+    console.print(Text(footer, style="dim"))
+
+
+def describe_auc(auc: float) -> str:
+    """`repro/objective_auc` in one line."""
+    if math.isnan(auc):
+        return "repro/objective_auc: unknown until there are both correct and wrong completions"
+    return f"repro/objective_auc {auc:.2f}: how well J separates correct completions from wrong ones (0.5: not at all)"
 
 
 def _panel(trace: Trace, largest: float) -> Panel:

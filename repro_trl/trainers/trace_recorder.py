@@ -15,7 +15,7 @@ from ..messages import prompt_text
 from ..method.score import ScoredRollouts
 from ..traces import Trace, floats, make_trace, write_traces
 from .hook import Rollout
-from .trace_panels import print_traces
+from .trace_panels import describe_auc, print_traces
 
 logger = logging.get_logger(__name__)
 
@@ -39,21 +39,30 @@ class TraceRecorder:
         self._file_step: int | None = None
         self._batches = 0  # generation batches in that file
         self._newest: list[Trace] = []
+        self._objective_auc = math.nan
         args = trainer.args
         if args.repro_trace_steps > 0 and args.repro_alpha == 0 and trainer.accelerator.is_main_process:
             logger.warning("repro_trace_steps is ignored: with repro_alpha=0 nothing is scored.")
 
-    def record(self, rollout: Rollout, scored: ScoredRollouts, total: Tensor, answers: Sequence[str | None]) -> None:
+    def record(
+        self,
+        rollout: Rollout,
+        scored: ScoredRollouts,
+        total: Tensor,
+        answers: Sequence[str | None],
+        objective_auc: float,
+    ) -> None:
         """
-        Take note of one generation batch. All processes must call it.
+        Take note of one generation batch; collective.
 
         Args:
-            rollout: this process's B completions.
-            scored: their scores.
+            rollout, scored: this process's B completions, and their scores.
             total: (B, T) the advantages that reach the loss.
             answers: (B,) ground truths.
+            objective_auc: how well J separates correct completions from wrong ones.
         """
         trainer = self._trainer
+        self._objective_auc = objective_auc
         file_due = trainer.model.training and self._is_file_due(trainer.state.global_step)
         num_shown = 0
         if trainer.log_completions:
@@ -72,7 +81,8 @@ class TraceRecorder:
     def show(self) -> None:
         """Print the newest traces, once. Does nothing where there are none, as on all processes but the main one."""
         if self._newest:
-            print_traces(self._newest, title=f"Process rewards at step {self._trainer.state.global_step}")
+            title = f"Process rewards at step {self._trainer.state.global_step}"
+            print_traces(self._newest, title, describe_auc(self._objective_auc))
             self._newest = []
 
     def _is_file_due(self, step: int) -> bool:

@@ -39,10 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def check_processes(started: int) -> None:
-    """
-    Raises:
-        ValueError: accelerate has started another number of processes than the user asked for, as it does on a CPU.
-    """
+    """Raise a `ValueError` where accelerate has started fewer processes than asked for, as it does on a CPU."""
     asked = os.environ.get(PROCESSES_VARIABLE)
     if asked is not None and int(asked) != started:
         raise ValueError(

@@ -59,14 +59,7 @@ class Request:
 
 def run(name: str, argv: Sequence[str]) -> int:
     """
-    Run a training command.
-
-    Args:
-        name: key of `ALGORITHMS`.
-        argv: what stands behind it.
-
-    Returns:
-        Exit status.
+    Run the training command `name`, a key of `ALGORITHMS`, with its arguments; returns the exit status.
 
     Raises:
         ValueError: a setting that nobody knows, or a value that cannot be.
@@ -108,10 +101,8 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 def read_request(name: str, argv: Sequence[str]) -> Request:
     """
-    Sort the arguments and the YAML file into what the script, `accelerate launch` and the command itself take.
-
-    Raises:
-        ValueError: a setting that none of them knows, by the nearest one that is known.
+    The arguments and the YAML file, sorted into what the script, `accelerate launch` and the command itself take. A
+    `ValueError` names a setting that none of them knows, and the nearest one that is known.
     """
     settings = {setting.name: setting for setting in read_settings(ALGORITHMS[name].script)}
     negations = {f"no_{setting.name}" for setting in settings.values() if setting.default == "True"}
@@ -134,7 +125,7 @@ def read_request(name: str, argv: Sequence[str]) -> Request:
     own = [group for group in groups if option_name(group[0]) in OWN_NAMES]
     launched = [group for group in groups if group not in script and group not in own]
     launcher_config = {key: value for key, value in config.items() if key in launcher and key not in settings}
-    accelerate_config = _own_value(own, config, "accelerate_config")
+    accelerate_config, html = (_own_value(own, config, name) for name in ("accelerate_config", "html"))
     if accelerate_config in (True, ""):
         raise ValueError("accelerate_config: give the name of a config, or a file")
     return Request(
@@ -148,7 +139,7 @@ def read_request(name: str, argv: Sequence[str]) -> Request:
         config=config,
         environment={key: str(value) for key, value in environment.items()},
         compare_plain=is_true(_own_value(own, config, "compare_plain"), "compare_plain"),
-        html=_html(_own_value(own, config, "html")),
+        html=_html(html),
     )
 
 

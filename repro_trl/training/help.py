@@ -20,13 +20,7 @@ OWN_HELP = {
 
 
 def help_text(name: str, width: int | None = None) -> str:
-    """
-    The page, with the settings grouped by the class that defines them, RePro's first.
-
-    Args:
-        name: of the command.
-        width: of the page in columns. Default: that of the terminal.
-    """
+    """The page of a command, `width` columns wide, with the settings by the class that defines them, RePro's first."""
     from .launch import accelerate_configs
 
     width = width or min(shutil.get_terminal_size((100, 24)).columns, 119)

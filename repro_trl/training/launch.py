@@ -24,10 +24,8 @@ def accelerate_configs() -> dict[str, Path]:
 
 def resolve_accelerate_config(value: str) -> str:
     """
-    The file that `--accelerate_config` names: a path, a config of this package, or one of TRL.
-
-    Raises:
-        ValueError: it is none of them.
+    The file that `--accelerate_config` names: a path, a config of this package or of TRL. A `ValueError` for any
+    other.
     """
     if Path(value).is_file():
         return value
@@ -74,9 +72,7 @@ def launcher_tokens(settings: Mapping[str, Any], options: Mapping[str, Any]) -> 
 def launch(launcher_arguments: Sequence[str], script_arguments: Sequence[str]) -> int:
     """
     Run `python -m repro_trl.training` with `script_arguments` on the processes that `accelerate launch` starts.
-
-    Returns:
-        The exit status: that of the process, or of the first one that failed.
+    Returns the exit status: that of the process, or of the first one that failed.
 
     Raises:
         ValueError: what `accelerate launch` says against its arguments, or a value where none belongs.

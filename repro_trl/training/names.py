@@ -19,10 +19,7 @@ FALSE = ("false", "no", "0", "")
 
 def split_options(tokens: Sequence[str]) -> list[list[str]]:
     """
-    Command-line arguments in groups: each option with the values that follow it.
-
-    Raises:
-        ValueError: a value stands where no option takes it.
+    Arguments in groups, each option with the values that follow it; a `ValueError` for a value before any option.
     """
     groups: list[list[str]] = []
     for token in tokens:
@@ -51,12 +48,7 @@ def option_value(groups: Iterable[Sequence[str]], name: str) -> str | None:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """
-    The settings of a YAML file.
-
-    Raises:
-        ValueError: there is no such file, or it is not a YAML mapping.
-    """
+    """The settings of a YAML file; a `ValueError` where there is no such file, or it is not a YAML mapping."""
     if not Path(path).is_file():
         raise ValueError(f"config={path!r}: there is no such file")
     try:
@@ -71,10 +63,7 @@ def read_config(path: str) -> dict[str, Any]:
 def with_config(tokens: Sequence[str], default_config: Path) -> list[str]:
     """
     The arguments with `--config FILE` in two tokens, as TRL's parser reads it; with the config of the bundled model
-    added where they name no model and no config.
-
-    Raises:
-        ValueError: `--config` stands without a file.
+    added where they name no model and no config. A `ValueError` where `--config` stands without a file.
     """
     groups = split_options(tokens)
     given = [group for group in groups if option_name(group[0]) == "config"]
@@ -96,10 +85,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_names(given: Iterable[Any], known: Mapping[str, Any] | Iterable[str], source: str | None = None) -> None:
-    """
-    Raises:
-        ValueError: the first name given that is not known, with the nearest one that is.
-    """
+    """Raise a `ValueError` for the first name given that is not known, with the nearest one that is."""
     known = set(known)
     for name in given:
         if name not in known:
@@ -156,7 +142,9 @@ _EXPECTED = {
 
 def _takes(kind: str, value: Any) -> bool:
     names = _alternatives(kind)
-    if not (names - {"None"}) & set(_EXPECTED):  # an object that no file can hold: its class says what it makes of the value
+    if not (names - {"None"}) & set(
+        _EXPECTED
+    ):  # an object that no file can hold: its class says what it makes of the value
         return True
     if value is None:
         return "None" in names

@@ -61,12 +61,7 @@ def figures(logs: Mapping[str, Any], columns: Mapping[str, str], formats: Mappin
 
 
 class ProgressLines(TrainerCallback):
-    """
-    One short line per logging step and evaluation, where there is no terminal.
-
-    Args:
-        training, held_out: columns as in `training_columns`.
-    """
+    """One line per logging step and evaluation, where there is no terminal; columns as in `training_columns`."""
 
     def __init__(self, training: Mapping[str, str], held_out: Mapping[str, str]) -> None:
         self.columns = {"held out": held_out, "training": training}
@@ -81,10 +76,8 @@ class ProgressLines(TrainerCallback):
 
 class ProgressBar(ProgressCallback):
     """
-    One bar for the training, with the figures of the last logging step, or of the last evaluation, behind it.
-
-    Args:
-        training, held_out: columns as in `training_columns`.
+    One bar for the training, with the figures of the last logging step, or of the last evaluation, behind it. Columns
+    are as in `training_columns`.
     """
 
     def __init__(self, training: Mapping[str, str], held_out: Mapping[str, str]) -> None:
@@ -119,11 +112,8 @@ class ProgressBar(ProgressCallback):
 
 def show_progress(trainer: Any, held_out: Mapping[str, str]) -> None:
     """
-    Replace the trainer's printing of metrics: in a terminal by a bar, elsewhere and with `disable_tqdm` by lines.
-    Trackers still get all metrics.
-
-    Args:
-        held_out: columns of the evaluation to show.
+    Replace the trainer's printing of metrics: in a terminal by a bar, elsewhere and with `disable_tqdm` by lines; both
+    show the columns `held_out` of an evaluation. Trackers still get all metrics.
     """
     for printing in (ProgressCallback, PrinterCallback):
         trainer.pop_callback(printing)

@@ -8,20 +8,14 @@ import logging
 import sys
 import warnings
 
-# Text at the start of a warning, its category, and why nobody can act on it.
-_WARNINGS = [
-    # TRL's configs set it themselves.
-    (r"`gradient_checkpointing` is deprecated", FutureWarning),
-    # TRL's trainers call these.
-    (r"`is_gradient_checkpointing` is deprecated", FutureWarning),
-    (r"`gradient_checkpointing_enable` is deprecated", FutureWarning),
-    (r"`gradient_checkpointing_disable` is deprecated", FutureWarning),
-]
-# Logger, and text at the start of a message.
-_MESSAGES = [
-    # DeepSpeed is imported wherever it is installed, used or not.
-    ("DeepSpeed", "Setting accelerator to CPU."),
-]
+# Names whose deprecation is announced though nobody who runs a command uses them: TRL's configs set the first one, its
+# trainers call the others.
+_DEPRECATED = (
+    "gradient_checkpointing",
+    "is_gradient_checkpointing",
+    "gradient_checkpointing_enable",
+    "gradient_checkpointing_disable",
+)
 
 
 class _Without(logging.Filter):
@@ -38,10 +32,10 @@ class _Without(logging.Filter):
 
 def quiet_upstream() -> None:
     """Drop the warnings listed in this module, and where output is no terminal the bars of loading and preparing."""
-    for start, category in _WARNINGS:
-        warnings.filterwarnings("ignore", start, category)
-    for logger, start in _MESSAGES:
-        logging.getLogger(logger).addFilter(_Without(start))
+    for name in _DEPRECATED:
+        warnings.filterwarnings("ignore", f"`{name}` is deprecated", FutureWarning)
+    # DeepSpeed is imported wherever it is installed, used or not.
+    logging.getLogger("DeepSpeed").addFilter(_Without("Setting accelerator to CPU."))
     if not sys.stderr.isatty():
         quiet_bars()
 

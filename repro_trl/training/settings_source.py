@@ -34,12 +34,7 @@ class Setting:
 
 
 def read_settings(script: str) -> list[Setting]:
-    """
-    The settings of a script, in the order in which its parser has them.
-
-    Args:
-        script: module with a tuple `ARGUMENTS` of dataclasses.
-    """
+    """The settings of a script, a module with a tuple `ARGUMENTS` of dataclasses, in the order of its parser."""
     (names,) = (
         [element.id for element in node.value.elts]
         for node in _tree(script).body
@@ -50,11 +45,8 @@ def read_settings(script: str) -> list[Setting]:
 
 def read_dataclass(module: str, name: str) -> list[Setting]:
     """
-    The fields of a dataclass, those of its base classes first, as `dataclasses.fields` has them.
-
-    Args:
-        module: where the class is defined or imported.
-        name: of the class there.
+    The fields of a dataclass that `module` defines or imports, those of its base classes first, as
+    `dataclasses.fields` has them.
     """
     settings: dict[str, Setting] = {}
     for home, definition in _bases_first(module, name):

@@ -30,14 +30,7 @@ def write_rows(rows: Rows, output_dir: str | Path) -> None:
 
 
 def compare_runs(plain: str | Path, repro: str | Path, title: str) -> str:
-    """
-    Two runs from the same model side by side.
-
-    Args:
-        plain: folder of the run without RePro.
-        repro: folder of the run with it.
-        title: of the algorithm.
-    """
+    """Two runs from the same model, by their folders, side by side; `title` is that of the algorithm."""
     plain_rows, repro_rows = (
         json.loads(Path(folder, BEFORE_AFTER_FILE).read_text(encoding="utf-8")) for folder in (plain, repro)
     )

@@ -11,8 +11,7 @@ from ..demo import MODEL_DIR
 from ..shared_arguments import add_batch_size, add_former_name, add_model_arguments, positive_number
 
 if TYPE_CHECKING:
-    from .rows import Columns
-    from .scorer import CompletionScorer, ScoringSettings
+    from .scorer import CompletionScorer
 
 # Settings that mean nothing without a training run.
 _TRAINING_SETTINGS = {"repro_alpha", "repro_answer_column", "repro_trace_steps"}
@@ -47,22 +46,12 @@ def add_row_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def columns_from_arguments(arguments: argparse.Namespace) -> "Columns":
-    """What `add_row_arguments` was given."""
-    from .rows import Columns
-
-    return Columns(arguments.prompt_column, arguments.completion_column, arguments.answer_column)
-
-
 def add_scoring_arguments(
     parser: argparse.ArgumentParser, defaults: Mapping[str, object] = MappingProxyType({})
 ) -> None:
     """
-    Arguments that name the model, and RePro's settings with the names and texts that they have in training.
-
-    Args:
-        parser: takes the arguments.
-        defaults: of settings that differ from those in training.
+    Arguments that name the model, and RePro's settings with the names and texts that they have in training; `defaults`
+    are those that differ from training's.
     """
     model = add_model_arguments(parser, "Name on the Hub, or local folder. Default: the bundled model.")
     add_former_name(parser, "--revision", "--model_revision")
@@ -103,27 +92,15 @@ def _scoring_temperature(text: str) -> float:
         ) from None
 
 
-def settings_from_arguments(arguments: argparse.Namespace) -> "ScoringSettings":
-    """RePro's settings among the arguments of `add_scoring_arguments`."""
-    from .scorer import ScoringSettings
-
-    names = {f.name for f in dataclasses.fields(ReproConfigMixin)} - _TRAINING_SETTINGS
-    return ScoringSettings(**{name: getattr(arguments, name) for name in names})
-
-
 def scorer_from_arguments(arguments: argparse.Namespace) -> "CompletionScorer":
-    """
-    The scorer that the arguments of `add_scoring_arguments` ask for.
-
-    Raises:
-        ValueError: an argument that cannot work, or a model that cannot be loaded; named with its value.
-    """
+    """The scorer that the arguments of `add_scoring_arguments` ask for; a `ValueError` names one that cannot work."""
     import torch
 
     from ..models import load_model, load_tokenizer
-    from .scorer import CompletionScorer
+    from .scorer import CompletionScorer, ScoringSettings
 
-    settings = settings_from_arguments(arguments)
+    names = {f.name for f in dataclasses.fields(ReproConfigMixin)} - _TRAINING_SETTINGS
+    settings = ScoringSettings(**{name: getattr(arguments, name) for name in names})
     name, revision = arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision
     tokenizer = load_tokenizer(name, revision, arguments.trust_remote_code)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"

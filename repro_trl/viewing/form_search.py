@@ -1,6 +1,5 @@
 """`repro_answer_prefix="auto"` for `score` and `inspect`: where the model gives its answer, from given completions."""
 
-import itertools
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -19,10 +18,11 @@ from ..method.token_text import readable_text
 from ..verifier import verify_answer
 from .scorer import CompletionScorer
 
-# Completions that are looked at; each is asked for its answer some 80 times.
+# Completions that are looked at; each is asked for its answer in some 50 forms, at two places.
 _COMPLETIONS = 64
 
 Group = tuple[list[int], Sequence[list[int]], Sequence[str | None]]
+"""The completions of one prompt: prompt ids, completions, ground truths."""
 
 
 def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str) -> None:
@@ -30,27 +30,20 @@ def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str)
     Set the scorer's form to the best one for the first completions of the groups, and say which on stderr.
 
     Without enough right and wrong completions the paper's form stays, and that is said.
-
-    Args:
-        scorer: its settings have `repro_answer_prefix="auto"`.
-        groups: the completions of one prompt each: prompt ids, completions, ground truths.
-        command: speaks.
     """
     settings, tokenizer = scorer.settings, scorer.tokenizer
-    taken = list(itertools.takewhile(_Count(_COMPLETIONS), groups))
-    think_end = settings.repro_think_end
-    texts = [readable_text(tokenizer, ids, think_end) for _, completions, _ in taken for ids in completions]
-    counts = own_texts(texts, settings.repro_answer_template, settings.repro_think_end)
-    evidence = FormEvidence(
-        candidate_forms(
-            settings.repro_answer_template,
-            settings.repro_think_end,
-            frequent_texts(counts, len(texts)),
-            settings.repro_prefix_candidates or (),
-        )
-    )
-    for prompt_ids, completions, answers in taken:
-        _ask(scorer, evidence, prompt_ids, completions, answers)
+    template, think_end = settings.repro_answer_template, settings.repro_think_end
+    taken: list[Group] = []
+    texts: list[str] = []
+    for group in groups:
+        taken.append(group)
+        texts += [readable_text(tokenizer, ids, think_end) for ids in group[1]]
+        if len(texts) >= _COMPLETIONS:
+            break
+    frequent = frequent_texts(own_texts(texts, template, think_end), len(texts))
+    evidence = FormEvidence(candidate_forms(template, think_end, frequent, settings.repro_prefix_candidates or ()))
+    for group in taken:
+        _ask(scorer, evidence, group)
     found = evidence.separations()
     if found is None:
         print(
@@ -63,26 +56,9 @@ def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str)
     print(f"repro-trl {command}: {describe_choice(found, evidence.count)}.", file=sys.stderr)
 
 
-class _Count:
-    """True until so many completions have been seen."""
-
-    def __init__(self, most: int) -> None:
-        self._left = most
-
-    def __call__(self, group: Group) -> bool:
-        is_open = self._left > 0
-        self._left -= len(group[1])
-        return is_open
-
-
-def _ask(
-    scorer: CompletionScorer,
-    evidence: FormEvidence,
-    prompt_ids: list[int],
-    completions: Sequence[list[int]],
-    answers: Sequence[str | None],
-) -> None:
-    batch, rows, _ = scorer.read(prompt_ids, completions, answers)
+def _ask(scorer: CompletionScorer, evidence: FormEvidence, group: Group) -> None:
+    _, completions, answers = group
+    batch, rows, _ = scorer.read(*group)
     with scoring_mode(scorer.model, scorer.method):
         found = ask_forms(
             scorer.model,

@@ -11,8 +11,8 @@ from .arguments import add_row_arguments, add_scoring_arguments
 _DESCRIPTION = f"""
 Takes the completions in a file, or samples some for its problems. Scores them with the model and writes a page that
 works offline: each thought by segment, coloured by process reward, with the advantage of every token. Sources can be
-{", ".join(SUFFIXES)} files (text files also with {" or ".join(COMPRESSIONS)}), folders of them, the parquet files of TRL's
-logged completions, or trace files, which are shown as they are. By default, completions are scored with the
+{", ".join(SUFFIXES)} files (text files also with {" or ".join(COMPRESSIONS)}), folders of them, the parquet files of
+TRL's logged completions, or trace files, which are shown as they are. By default, completions are scored with the
 recommended recipe. Without a source, the problems are those of the bundled model, and the answer is scored where this
 model gives it, with --repro_answer_prefix $'</think>\\n\\n'.
 """
@@ -79,9 +79,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_former_name(parser, "--num_samples", "--num_generations")
     add_former_name(parser, "--max_new_tokens", "--max_completion_length")
     parser.set_defaults(repro_answer_prefix=None)  # the bundled model's is known
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from .inspect_command import run
-
-    return run(arguments)

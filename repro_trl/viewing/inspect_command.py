@@ -6,7 +6,6 @@ import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from tqdm import tqdm
 from ..command_line import DONE, FAILED, INTERRUPTED
 from ..config import AUTO_PREFIX
 from ..demo import ANSWER_PREFIX
-from ..generation import TransformersSampler
+from ..generation import Generation, TransformersSampler
 from ..messages import Messages, prompt_text
 from ..output_files import atomic_path, check_output
+from ..row_files import RowFileError, plain_numbers
 from ..sampling import Sampling, completion_seed
 from ..traces import Trace, make_trace, write_traces
 from .arguments import scorer_from_arguments
@@ -25,7 +25,7 @@ from .form_search import search_form
 from .inspect_arguments import INSTRUCTION
 from .inspect_source import Source
 from .page import write_page
-from .rows import Refusal, Row
+from .rows import Row
 from .scorer import CompletionScorer
 
 # Columns of TRL's completions table that are no reward.
@@ -97,15 +97,10 @@ def _by_prompt(traces: list[Trace]) -> list[list[Trace]]:
     return [list(members) for _, members in itertools.groupby(traces, key=lambda trace: (trace.group, trace.prompt))]
 
 
-# ------------------------------------------------------------------------------------------------ sampling and scoring
-
-
 @dataclass(frozen=True)
 class _Prompt:
     """The completions of one prompt, given or sampled, and what is known of each."""
 
-    number: int
-    text: str
     prompt_ids: list[int]
     completions: list[list[int]]
     answers: list[str | None]
@@ -123,7 +118,12 @@ def _score(arguments: argparse.Namespace, source: Source, traces: list[Trace]) -
             prompts = list(prompts)
             search_form(scorer, [(p.prompt_ids, p.completions, p.answers) for p in prompts], "inspect")
         for prompt in prompts:
-            traces += _traces(scorer, prompt)
+            scored = scorer.score(prompt.prompt_ids, prompt.completions, prompt.answers).scored
+            rows = enumerate(zip(prompt.completions, prompt.answers, prompt.more, strict=True))
+            traces += [
+                make_trace(scorer.tokenizer, scorer.settings, scored, row, ids, answer, **more)
+                for row, (ids, answer, more) in rows
+            ]
 
 
 def _prompts(
@@ -132,46 +132,25 @@ def _prompts(
     for number, (rows, is_problem) in enumerate(source.groups(), start=1):
         prompt = _prompt(arguments, scorer, rows[0].prompt, is_problem)
         problem = scorer.prompt_problem(prompt)
-        sound = []
+        sound: list[tuple[Row, dict[str, Any]]] = []
         for row in rows:
             try:
                 if problem:
                     raise ValueError(problem)
-                _logged(row)
-                sound.append(row)
+                sound.append((row, _logged(row)))
             except ValueError as error:
-                source.refuse(Refusal(row.place, str(error)))
+                source.refuse(RowFileError(f"{row.place}: {error}"))
         if sound:
             prompt_ids = scorer.encode_prompt(prompt)
-            if sound[0].completions:
-                completions = [scorer.encode_completion(text) for row in sound for text in row.completions]
-                answers = [row.answer for row in sound for _ in row.completions]
-                more = [_logged(row) for row in sound for _ in row.completions]
-            else:
-                completions, truncated = _sample(arguments, scorer, prompt_ids, number)
-                answers = [sound[0].answer] * len(completions)
-                more = [{"truncated": cut} for cut in truncated]
-            yield _Prompt(number, prompt_text(prompt), prompt_ids, completions, answers, more)
+            encode, shared = scorer.encode_completion, {"group": str(number), "prompt": prompt_text(prompt)}
+            known = [(encode(text), row.answer, logged) for row, logged in sound for text in row.completions]
+            if not known:
+                answer = sound[0][0].answer
+                sampled = _sample(arguments, scorer, prompt_ids, number)
+                known = [(generation.ids, answer, {"truncated": generation.truncated}) for generation in sampled]
+            completions, answers, more = map(list, zip(*known, strict=True))
+            yield _Prompt(prompt_ids, completions, answers, [{**shared, **fields} for fields in more])
         progress.update()
-
-
-def _traces(scorer: CompletionScorer, prompt: _Prompt) -> list[Trace]:
-    """The completions of one prompt as traces."""
-    group = scorer.score(prompt.prompt_ids, prompt.completions, prompt.answers)
-    return [
-        make_trace(
-            scorer.tokenizer,
-            scorer.settings,
-            group.scored,
-            index,
-            ids,
-            prompt.answers[index],
-            group=str(prompt.number),
-            prompt=prompt.text,
-            **prompt.more[index],
-        )
-        for index, ids in enumerate(prompt.completions)
-    ]
 
 
 def _prompt(
@@ -180,27 +159,20 @@ def _prompt(
     """A row's prompt as it is put to the model."""
     if not isinstance(prompt, str) or not (is_problem or arguments.as_user_message):
         return prompt
-    instruction = ""
-    if is_problem:
-        instruction = arguments.instruction
-        if instruction is None:
-            instruction = INSTRUCTION if arguments.model_name_or_path else ""
-    text = f"{prompt}\n\n{instruction}" if instruction else prompt
+    instruction = arguments.instruction
+    if instruction is None:
+        instruction = INSTRUCTION if arguments.model_name_or_path else ""
+    text = f"{prompt}\n\n{instruction}" if is_problem and instruction else prompt
     if scorer.tokenizer.chat_template is None:  # a base model continues plain text
         return f"{text}\n\n"
     return [{"role": "user", "content": text}]
 
 
 def _logged(row: Row) -> dict[str, Any]:
-    """
-    Rewards and step, where the row is one of TRL's completions table.
-
-    Raises:
-        ValueError: the step is none.
-    """
+    """Rewards and step, where the row is one of TRL's completions table; a `ValueError` if the step is none."""
     if not _NO_REWARDS <= row.record.keys():
         return {}
-    record = {name: float(value) if isinstance(value, Decimal) else value for name, value in row.record.items()}
+    record = plain_numbers(row.record)
     step = record["step"]
     if isinstance(step, bool) or not isinstance(step, int) or step < 0:
         raise ValueError(f"'step' must be an integer >= 0, not {step!r:.40}")
@@ -214,11 +186,10 @@ def _logged(row: Row) -> dict[str, Any]:
 
 def _sample(
     arguments: argparse.Namespace, scorer: CompletionScorer, prompt_ids: list[int], number: int
-) -> tuple[list[list[int]], list[bool]]:
-    """Completions of one prompt as token ids, and whether each was cut off."""
+) -> list[Generation]:
+    """Completions of one prompt."""
     sampling = Sampling(arguments.temperature, arguments.top_p, arguments.max_completion_length)
     # Each completion has random numbers of its own, so the first ones stay the same when more are asked for.
     seeds = [completion_seed(arguments.seed, number, index) for index in range(arguments.num_generations)]
     sampler = TransformersSampler(scorer.model, scorer.tokenizer)
-    generations = sampler.generate([prompt_ids] * len(seeds), seeds, sampling)
-    return [generation.ids for generation in generations], [generation.truncated for generation in generations]
+    return sampler.generate([prompt_ids] * len(seeds), seeds, sampling)

@@ -26,19 +26,15 @@ let shown = [];
 
 // ------------------------------------------------------------------------------------------------------------ helpers
 
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
+function filled(node, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children);
   return node;
 }
 
-function shape(tag, attributes, text) {
-  const node = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
+const element = (tag, attributes = {}, ...children) => filled(document.createElement(tag), attributes, children);
+const shape = (tag, attributes, ...children) => filled(document.createElementNS(SVG, tag), attributes, children);
+const counted = (count, name) => `${count} ${name}${count === 1 ? "" : "s"}`;
 
 function number(value, digits = 4, signed = false) {
   if (value === null || value === undefined) return "–";
@@ -91,10 +87,8 @@ function stripes(values, ends, limit) {
 const unroll = (runs) => (runs === null ? null : runs.flatMap(([value, count]) => Array(count).fill(value)));
 
 function load(id) {
-  const trace = { ...traces[id], ...read(`trace-${id}`) };
-  trace.advantages = unroll(trace.advantages);
-  trace.total_advantages = unroll(trace.total_advantages);
-  return trace;
+  const { advantages, total_advantages: totals, ...rest } = read(`trace-${id}`);
+  return { ...traces[id], ...rest, advantages: unroll(advantages), total_advantages: unroll(totals) };
 }
 
 function segmentValue(trace, segment) {
@@ -166,7 +160,7 @@ function listItem(trace, place) {
       "div",
       { class: "facts" },
       element("span", {}, `${trace.length} tokens`),
-      element("span", {}, `${trace.backtracks} ${trace.backtracks === 1 ? "backtrack" : "backtracks"}`),
+      element("span", {}, counted(trace.backtracks, "backtrack")),
       element("span", {}, `Σr ${number(trace.reward, 2, true)}`),
     ),
   );
@@ -260,7 +254,8 @@ class Column {
     if (this.trace) return;
     this.trace = load(this.id);
     this.node.style.minHeight = "";
-    this.node.replaceChildren(this.head(), this.lens(), this.numbers(), this.thought());
+    this.figure = element("div", { class: "lens" });
+    this.node.replaceChildren(this.head(), this.figure, this.numbers(), this.thought());
     this.drawLens();
     this.paint();
   }
@@ -304,11 +299,6 @@ class Column {
     return element("div", { class: "head" }, line, facts);
   }
 
-  lens() {
-    this.figure = element("div", { class: "lens" });
-    return this.figure;
-  }
-
   // Strip of segments, J, and both scores, over the tokens of the thought.
   drawLens() {
     const { trace } = this;
@@ -318,23 +308,24 @@ class Column {
       return;
     }
     const style = getComputedStyle(this.figure);
-    const width = Math.max(240, this.figure.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight));
-    const [left, right] = [38, width - 62];
+    const total = Math.max(240, this.figure.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight));
+    const [left, right] = [38, total - 62];
     const end = boundaries[boundaries.length - 1] || 1;
     const x = (token) => left + ((right - left) * token) / end;
     const [low, high] = [Math.min(...objective), Math.max(...objective)];
-    const curveTop = 35;
-    const curveBottom = 94;
+    const [curveTop, curveBottom, scoreTop, scoreBottom] = [35, 94, 108, 150];
     const y = (value) => (high > low ? curveBottom - ((curveBottom - curveTop) * (value - low)) / (high - low) : (curveTop + curveBottom) / 2);
-    const scoreTop = 108;
-    const scoreBottom = 150;
     const z = (value) => scoreBottom - (scoreBottom - scoreTop) * value;
     const points = (values, scale, from = 0) =>
       values.slice(from).map((value, index) => `${x(boundaries[index + from]).toFixed(2)},${scale(value).toFixed(2)}`).join(" ");
     const last = objective.length - 1;
+    const segments = Array.from({ length: last }, (_, segment) => ({
+      begin: x(boundaries[segment]),
+      width: x(boundaries[segment + 1]) - x(boundaries[segment]),
+    }));
 
     const picture = shape("svg", {
-      viewBox: `0 0 ${width} 154`,
+      viewBox: `0 0 ${total} 154`,
       height: 154,
       role: "img",
       "aria-label":
@@ -342,12 +333,8 @@ class Column {
         `at the end magnitude is ${number(magnitude[last], 3)} and stability ${number(stability[last], 3)}. ` +
         "All values are in the table of numbers.",
     });
-    this.stripBars = [];
-    for (let segment = 0; segment < last; segment++) {
-      const bar = shape("rect", { x: x(boundaries[segment]), y: 2, width: Math.max(0.5, x(boundaries[segment + 1]) - x(boundaries[segment]) - 1), height: 10, rx: 1.5 });
-      this.stripBars.push(bar);
-      picture.append(bar);
-    }
+    this.stripBars = segments.map(({ begin, width }) => shape("rect", { x: begin, y: 2, width: Math.max(0.5, width - 1), height: 10, rx: 1.5 }));
+    picture.append(...this.stripBars);
     for (const boundary of boundaries) picture.append(shape("line", { class: "fork", x1: x(boundary), x2: x(boundary), y1: 16, y2: scoreBottom }));
     for (const value of [0, 0.5, 1]) picture.append(shape("line", { class: "grid", x1: left, x2: right, y1: z(value), y2: z(value) }));
     picture.append(
@@ -361,26 +348,25 @@ class Column {
       shape("polyline", { class: "stability", points: points(stability, z, 1) }),
       shape("polyline", { class: "curve", points: points(objective, y) }),
     );
-    this.dots = objective.map((value, index) => {
-      const dot = shape("circle", { cx: x(boundaries[index]), cy: y(value), r: 3.6 });
-      picture.append(dot);
-      return dot;
-    });
+    this.dots = objective.map((value, index) => shape("circle", { cx: x(boundaries[index]), cy: y(value), r: 3.6 }));
+    picture.append(...this.dots);
     // Names stand at the lines' ends, apart from each other.
     let [m, s] = [z(magnitude[last]), z(stability[last])];
-    if (Math.abs(m - s) < 12) [m, s] = m <= s ? [Math.max(scoreTop, (m + s) / 2 - 6), Math.max(scoreTop, (m + s) / 2 - 6) + 12] : [Math.max(scoreTop, (m + s) / 2 - 6) + 12, Math.max(scoreTop, (m + s) / 2 - 6)];
+    if (Math.abs(m - s) < 12) {
+      const upper = Math.max(scoreTop, (m + s) / 2 - 6);
+      [m, s] = m <= s ? [upper, upper + 12] : [upper + 12, upper];
+    }
     picture.append(
       shape("text", { x: right + 6, y: y(objective[last]) + 4 }, number(objective[last], 3)),
       shape("text", { class: "magnitude-name", x: right + 6, y: m + 4 }, "magnitude"),
       shape("text", { class: "stability-name", x: right + 6, y: s + 4 }, "stability"),
     );
-    this.zones = [];
-    for (let segment = 0; segment < last; segment++) {
-      const zone = shape("rect", { class: "zone", x: x(boundaries[segment]), y: 0, width: Math.max(1, x(boundaries[segment + 1]) - x(boundaries[segment])), height: 154, "data-segment": segment });
+    this.zones = segments.map(({ begin, width }, segment) => {
+      const zone = shape("rect", { class: "zone", x: begin, y: 0, width: Math.max(1, width), height: 154, "data-segment": segment });
       zone.addEventListener("click", () => this.segments[segment].focus());
-      this.zones.push(zone);
-      picture.append(zone);
-    }
+      return zone;
+    });
+    picture.append(...this.zones);
     this.figure.replaceChildren(picture);
   }
 
@@ -496,9 +482,7 @@ class Column {
   segmentOf(token) {
     const { boundaries } = this.trace;
     if (!boundaries.length || token >= boundaries[boundaries.length - 1]) return null;
-    let segment = 0;
-    while (boundaries[segment + 1] <= token) segment++;
-    return segment;
+    return boundaries.findIndex((boundary) => boundary > token) - 1;
   }
 
   onPointer(event) {
@@ -638,7 +622,7 @@ function drawFilters() {
 function drawOverview() {
   const judged = traces.filter((trace) => trace.correct !== null);
   const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-  const parts = [`${prompts.length} prompt${prompts.length === 1 ? "" : "s"}`, `${traces.length} completion${traces.length === 1 ? "" : "s"}`];
+  const parts = [counted(prompts.length, "prompt"), counted(traces.length, "completion")];
   if (judged.length) parts.push(`${Math.round(100 * mean(judged.map((trace) => Number(trace.correct))))}% right`);
   parts.push(`${Math.round(mean(traces.map((trace) => trace.thinking_tokens)))} thinking tokens on average`);
   $("overview").textContent = parts.join(" · ");
@@ -669,18 +653,16 @@ function start() {
   drawLegend();
   drawFilters();
   for (const [key, { name }] of Object.entries(SORTS)) $("sort").append(element("option", { value: key }, name));
-  $("sort").addEventListener("change", () => {
-    state.sort = $("sort").value;
-    select();
-  });
+  for (const [id, event] of [["sort", "change"], ["search", "input"]]) {
+    $(id).addEventListener(event, () => {
+      state[id] = $(id).value;
+      select();
+    });
+  }
   $("direction").addEventListener("click", () => {
     state.descending = !state.descending;
     $("direction").textContent = state.descending ? "↓" : "↑";
     $("direction").setAttribute("aria-label", `Sort order: ${state.descending ? "descending" : "ascending"}`);
-    select();
-  });
-  $("search").addEventListener("input", () => {
-    state.search = $("search").value;
     select();
   });
   $("measure").addEventListener("change", () => {

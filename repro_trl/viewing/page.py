@@ -27,18 +27,14 @@ _DETAILS = (
 
 def write_page(path: str | os.PathLike, traces: Sequence[Trace], title: str = "Traces") -> None:
     """
-    Write traces as a page. Traces that follow each other, with the same group and prompt, stand side by side.
-
-    Args:
-        path: the HTML file; its folder is made where it is missing.
-        traces: what to show, in the order of the page's list.
-        title: of the page.
+    Write traces as a page, in the order of its list. Traces that follow each other, with the same group and prompt,
+    stand side by side. The folder of the file is made where it is missing.
     """
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     script, style = _part("page.js"), _part("page.css")
     head, rest = _part("page.html").split("$traces")
     values = {
-        "title": html.escape(_no_surrogates(title)),
+        "title": html.escape(title.encode("utf-8", "replace").decode()),
         "script": script,
         "style": style,
         "script_hash": _policy_hash(script),
@@ -64,10 +60,6 @@ def _part(name: str) -> str:
 
 def _policy_hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _no_surrogates(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
 
 
 def _index(traces: Sequence[Trace]) -> dict[str, Any]:

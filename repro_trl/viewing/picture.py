@@ -33,13 +33,7 @@ class _Block:
 
 
 def write_picture(path: str | os.PathLike, traces: Sequence[Trace]) -> None:
-    """
-    Draw completions of one prompt side by side, the first `MAX_COLUMNS` of them.
-
-    Args:
-        path: file to write, a PNG.
-        traces: of one prompt, at least one.
-    """
+    """Draw completions of one prompt, at least one, side by side as a PNG: the first `MAX_COLUMNS` of them."""
     traces = traces[:MAX_COLUMNS]
     columns = [_blocks(trace) for trace in traces]
     text_height = max(sum(len(block.lines) + 0.95 for block in blocks) for blocks in columns) * _LINE_HEIGHT + 0.2

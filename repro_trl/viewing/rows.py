@@ -1,22 +1,18 @@
 """Rows of prompts, completions and answers, from a file or a dataset: checked, in the forms TRL knows."""
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from ..answers import extract_answer
-from ..columns import (
-    COMPLETION_COLUMNS,
-    PROBLEM_COLUMNS,
-    find_answer_column,
-    find_column,
-    has_column,
-    read_column,
-)
+from ..columns import COMPLETION_COLUMNS, PROBLEM_COLUMNS, find_answer_column, find_column, has_column, read_column
 from ..messages import Messages, completion_text, prompt_text
+from ..row_files import RowFileError, scan_rows
 
 HEAD = 20
 """Rows that tell what a source is, for the first ones may be broken."""
@@ -25,12 +21,9 @@ HEAD = 20
 @dataclass(frozen=True)
 class Columns:
     """
-    Names of the columns to read, dotted where they are nested.
-
-    Attributes:
-        prompt, completion, answer: as they were asked for; `None`: the first there is of the usual names.
-        usual_answer: where no answer column was asked for, that of the source as a whole. A row without it is read by
-            the usual names.
+    Names of the columns to read, dotted where they are nested; `None`: the first there is of the usual names. Where no
+    answer column was asked for, `usual_answer` is that of the source as a whole; a row without it is read by the usual
+    names.
     """
 
     prompt: str | None = None
@@ -51,7 +44,6 @@ class Row:
     Attributes:
         place: its source and number there, for messages.
         record: the row as it was read.
-        prompt: text, or messages.
         completions: texts; empty where none were asked for.
         has_list: whether the row has a list of completions rather than a single one.
         answer: bare ground truth.
@@ -65,23 +57,10 @@ class Row:
     answer: str | None
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a row of the source cannot be used."""
-
-    place: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
-
-
 class AnswerBook:
     """
-    Ground truths by problem, for completions that were logged without them.
-
-    Args:
-        rows: problems; a prompt is taken for the longest problem that it contains.
+    Ground truths by problem, from rows of problems, for completions that were logged without them. A prompt is taken
+    for the longest problem that it contains.
     """
 
     def __init__(self, rows: Iterable["Row"]) -> None:
@@ -89,12 +68,7 @@ class AnswerBook:
         self._by_length = sorted(self._answers, key=len, reverse=True)
 
     def find(self, prompt: str | Messages) -> str | None:
-        """
-        The ground truth of a prompt.
-
-        Raises:
-            ValueError: no problem is part of the prompt.
-        """
+        """The ground truth of a prompt; a `ValueError` if no problem is part of it."""
         text = _problem_text(prompt)
         problem = text if text in self._answers else next((known for known in self._by_length if known in text), None)
         if problem is None:
@@ -106,38 +80,53 @@ def _problem_text(prompt: str | Messages) -> str:
     return prompt if isinstance(prompt, str) else prompt_text(prompt[-1:])
 
 
+Record = tuple[str, Any]
+"""What was read, after its source and number there; an error in the place of what cannot be read."""
+
+
+def scan(file: Path) -> Iterator[Record]:
+    """The records of a file."""
+    for row in scan_rows(file):
+        yield (str(file), row) if isinstance(row, RowFileError) else (row.place, row.record)
+
+
+def begin(records: Iterator[Record], columns: Columns) -> tuple[list[Any], Columns, Iterator[Record]]:
+    """The first records of a source without their places, its columns, and all of its records."""
+    head = list(itertools.islice(records, HEAD))
+    first = [record for _, record in head]
+    columns = columns.of_source([record for record in first if isinstance(record, dict)])
+    return first, columns, itertools.chain(head, records)
+
+
 def check_row(
     place: str, record: Any, columns: Columns, with_completions: bool = True, answers: AnswerBook | None = None
-) -> Row | Refusal:
+) -> Row | RowFileError:
     """
     The row in a record, or why there is none.
 
     Args:
-        place: its source and number there.
-        record: what was read.
-        columns: names of the columns.
+        place, record: see `Record`.
         with_completions: whether it must have completions.
         answers: where the ground truth is looked up; by default in the record.
     """
+    if isinstance(record, RowFileError):
+        return record
     try:
         if not isinstance(record, dict):
             raise ValueError(f"not an object but {_kind(record)}")
-        prompt = _check_prompt(
-            *_value(record, columns.prompt, "prompt", lambda: find_column([record], PROBLEM_COLUMNS))
-        )
+        column = columns.prompt or find_column([record], PROBLEM_COLUMNS)
+        prompt = _check_prompt(*_value(record, column, "prompt", columns.prompt))
         has_list, completions = False, []
         if with_completions:
-            name, value = _value(
-                record, columns.completion, "completion", lambda: find_column([record], COMPLETION_COLUMNS)
-            )
-            has_list, completions = _check_completions(name, value)
+            column = columns.completion or find_column([record], COMPLETION_COLUMNS)
+            has_list, completions = _check_completions(*_value(record, column, "completion", columns.completion))
         if answers is not None:
             answer = answers.find(prompt)
         else:
-            name, value = _value(record, columns.answer, "answer", lambda: _answer_column(record, columns))
-            answer = _check_answer(name, value)
+            column = columns.answer or _answer_column(record, columns)
+            answer = _check_answer(*_value(record, column, "answer", columns.answer))
     except ValueError as error:
-        return Refusal(place, str(error))
+        return RowFileError(f"{place}: {error}")
     return Row(place, record, prompt, completions, has_list, answer)
 
 
@@ -152,25 +141,15 @@ def has_completions(record: Any, columns: Columns) -> bool:
 
 def groups(rows: Iterator[Row]) -> Iterator[list[Row]]:
     """Rows that follow each other and have the same prompt belong together: its completions are one group."""
-    group: list[Row] = []
-    for row in rows:
-        if group and row.prompt != group[0].prompt:
-            yield group
-            group = []
-        group.append(row)
-    if group:
-        yield group
+    return (list(group) for _, group in itertools.groupby(rows, key=lambda row: row.prompt))
 
 
-def _value(
-    record: dict[str, Any], column: str | None, kind: str, find_usual: Callable[[], str | None]
-) -> tuple[str, Any]:
-    name = column or find_usual()
-    if name is not None and has_column(record, name):
-        return name, read_column(record, name)
+def _value(record: dict[str, Any], column: str | None, kind: str, asked: str | None) -> tuple[str, Any]:
+    if column is not None and has_column(record, column):
+        return column, read_column(record, column)
     fields = ", ".join(map(repr, record)) or "none"
-    if column:
-        raise ValueError(f"no {kind}: {column!r} is not among its fields, {fields}")
+    if asked:
+        raise ValueError(f"no {kind}: {asked!r} is not among its fields, {fields}")
     raise ValueError(f"no {kind}: none of its fields, {fields}, has a usual name; --{kind}_column names one")
 
 
@@ -244,13 +223,6 @@ def _kind(value: Any) -> str:
         return str(value)
     if isinstance(value, (list, str)) and not value:
         return "an empty list" if isinstance(value, list) else "empty text"
-    names = {
-        bool: "a truth value",
-        int: "a number",
-        float: "a number",
-        Decimal: "a number",
-        str: "text",
-        list: "a list",
-        dict: "an object",
-    }
+    names = {bool: "a truth value", str: "text", list: "a list", dict: "an object"}
+    names |= dict.fromkeys((int, float, Decimal), "a number")
     return names.get(type(value), type(value).__name__)

@@ -15,9 +15,9 @@ boundaries (tokens before each boundary), entropies (nats, at the boundaries tha
 nats per answer token), magnitude, stability and scores at the boundaries, process_rewards and normalized_rewards of
 the segments between them, and advantages of the tokens; or not_scored with the reason. Consecutive rows with the same
 prompt are one group for the normalisation. The default settings are the paper's form, as in training. The input can be
-a {", ".join(SUFFIXES)} file (text files also with {" or ".join(COMPRESSIONS)}), or a folder of them. Rows that cannot be
-read are reported with their line numbers and skipped, and the exit status is then 1. To resume an interrupted run, run
-the same command again.
+a {", ".join(SUFFIXES)} file (text files also with {" or ".join(COMPRESSIONS)}), or a folder of them. Rows that cannot
+be read are reported with their line numbers and skipped, and the exit status is then 1. To resume an interrupted run,
+run the same command again.
 """
 
 
@@ -32,9 +32,3 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--overwrite", action="store_true", help="Start over instead of resuming the output.")
     add_row_arguments(parser)
     add_scoring_arguments(parser)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    from .score_command import run
-
-    return run(arguments)

@@ -1,7 +1,6 @@
 """`repro-trl score`: adds RePro's scores to a jsonl file of prompts, completions and answers, for use outside TRL."""
 
 import argparse
-import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -10,26 +9,21 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..command_line import DONE, FAILED, run_command
+from ..command_line import DONE, FAILED
 from ..config import AUTO_PREFIX
 from ..demo import MODEL_DIR
 from ..jsonl import JsonlWriter, read_object, write_atomically
 from ..models import model_files
 from ..row_files import RowFileError, json_text, parse_json, row_files, scan_rows
-from ..traces import floats, fork_entropies
-from .arguments import columns_from_arguments, scorer_from_arguments
+from ..traces import measurements
+from .arguments import scorer_from_arguments
 from .form_search import search_form
-from .rows import HEAD, Refusal, Row, check_row, groups
+from .rows import Columns, Row, begin, check_row, groups, scan
 from .score_arguments import FIELD
 from .scorer import CompletionScorer, ScoredGroup
 
 
 def run(arguments: argparse.Namespace) -> int:
-    kept = "Finished work is kept; run the same command again to resume."
-    return run_command("score", lambda: _run(arguments), kept)
-
-
-def _run(arguments: argparse.Namespace) -> int:
     files = _input_files(arguments.input, arguments.output)
     scorer = scorer_from_arguments(arguments)
     settings = _settings(arguments)
@@ -41,10 +35,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _input_files(source: Path, output: Path) -> list[Path]:
     """
-    The files to read, checked with the output before a model is loaded.
-
-    Raises:
-        ValueError: a file cannot be read or written.
+    The files to read, checked with the output before a model is loaded; a `ValueError` for one that cannot be read or
+    written.
     """
     files = row_files(source)
     if output.is_dir():
@@ -59,12 +51,9 @@ def _input_files(source: Path, output: Path) -> list[Path]:
     raise errors[0]
 
 
-# ------------------------------------------------------------------------------------------------------------ resuming
-
-
 def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What decides the scores of a row."""
-    ignored = {"input", "output", "overwrite", "command", "run"}
+    ignored = {"input", "output", "overwrite", "command"}
     settings = {name: value for name, value in vars(arguments).items() if name not in ignored}
     return {
         **settings,
@@ -110,9 +99,6 @@ def _check_written(row: Row, line: bytes, output: Path) -> None:
         )
 
 
-# ------------------------------------------------------------------------------------------------------------- scoring
-
-
 def _score_files(
     arguments: argparse.Namespace, files: list[Path], scorer: CompletionScorer, writer: JsonlWriter
 ) -> int:
@@ -123,10 +109,7 @@ def _score_files(
             looked_at = _Reader(arguments, scorer, is_quiet=True)
             search_form(scorer, (looked_at.encode(group) for group in groups(looked_at.rows(files, silent))), "score")
     reader = _Reader(arguments, scorer)
-    with (
-        open(arguments.output, "rb") as written,
-        tqdm(unit=" rows", desc="score") as progress,
-    ):
+    with open(arguments.output, "rb") as written, tqdm(unit=" rows", desc="score") as progress:
         num_written = sum(1 for _ in written)
         written.seek(0)
         for group in groups(reader.rows(files, progress)):
@@ -162,7 +145,7 @@ class _Reader:
 
     def __init__(self, arguments: argparse.Namespace, scorer: CompletionScorer, is_quiet: bool = False) -> None:
         self._is_quiet = is_quiet
-        self._columns = columns_from_arguments(arguments)
+        self._columns = Columns(arguments.prompt_column, arguments.completion_column, arguments.answer_column)
         self._as_user_message = arguments.as_user_message
         self._scorer = scorer
         self.refused = 0
@@ -170,14 +153,12 @@ class _Reader:
 
     def rows(self, files: list[Path], progress: tqdm) -> Iterator[Row]:
         for file in files:
-            found = scan_rows(file)
-            head = list(itertools.islice(found, HEAD))
-            columns = self._columns.of_source([row.record for row in head if not isinstance(row, RowFileError)])
-            for line in itertools.chain(head, found):
-                row = line if isinstance(line, RowFileError) else check_row(line.place, line.record, columns)
+            _, columns, records = begin(scan(file), self._columns)
+            for place, record in records:
+                row = check_row(place, record, columns)
                 progress.update()
-                problem = self._problem(row) if isinstance(row, Row) else None
-                row = Refusal(line.place, problem) if problem else row
+                if isinstance(row, Row) and (problem := self._problem(row)):
+                    row = RowFileError(f"{place}: {problem}")
                 if isinstance(row, Row):
                     yield row
                 else:
@@ -223,16 +204,4 @@ class _Reader:
 def _scores(result: ScoredGroup, index: int, length: int) -> dict[str, Any]:
     if result.skipped[index] is not None:
         return {"not_scored": result.skipped[index]}
-    scored = result.scored
-    used, segments = scored.boundary_mask[index], scored.segment_mask[index]
-    return {
-        "boundaries": scored.boundaries[index, used].tolist(),
-        "entropies": fork_entropies(scored, index),
-        "objective": floats(scored.objective[index, used]),
-        "magnitude": floats(scored.magnitude[index, used]),
-        "stability": floats(scored.stability[index, used]),
-        "scores": floats(scored.scores[index, used]),
-        "process_rewards": floats(scored.process_rewards[index, segments]),
-        "normalized_rewards": floats(scored.normalized_rewards[index, segments]),
-        "advantages": floats(scored.advantages[index, :length]),
-    }
+    return measurements(result.scored, index, length)

@@ -21,6 +21,7 @@ from ..method.measure import (
     scoring_mode,
     shared_error,
 )
+from ..method.padding import pad_rows
 from ..method.score import ScoredRollouts, reward_completions
 
 logger = logging.get_logger(__name__)
@@ -51,11 +52,8 @@ class ScoringSettings(ReproConfigMixin, _Plain):
 @dataclass
 class ScoredGroup:
     """
-    The completions of one prompt, scored.
-
-    Attributes:
-        scored: the C completions; those that were not scored are all padding.
-        skipped: (C,) why a completion was not scored; `None` for those that were.
+    The C completions of one prompt, scored, and (C,) why one was not: `None` for those that were. Those that were not
+    are all padding.
     """
 
     scored: ScoredRollouts
@@ -67,14 +65,7 @@ class CompletionScorer:
     RePro's scores of given completions (METHOD §2 to §5.2), as a trainer with the same settings would compute them.
 
     Only completions of one prompt are padded to a common length, on the right, so that a group's scores depend on
-    nothing but the group.
-
-    Args:
-        model: causal language model, in evaluation mode.
-        tokenizer: its tokenizer.
-        settings: RePro's.
-        temperature: by which logits are divided.
-        batch_size: completions of one prompt that share a forward.
+    nothing but the group. The model is in evaluation mode; `batch_size` completions of one prompt share a forward.
     """
 
     def __init__(
@@ -126,18 +117,9 @@ class CompletionScorer:
         answers: Sequence[str | None],
     ) -> ScoredGroup:
         """
-        Score the completions of one prompt, which are one group.
-
-        Args:
-            prompt_ids: at least one token.
-            completions: C lists of token ids.
-            answers: (C,) bare ground truths.
-
-        Raises:
-            ValueError: an empty prompt.
+        Score the completions (C lists of token ids) of one prompt (one token or more), which are one group, with (C,)
+        bare ground truths.
         """
-        if not prompt_ids:
-            raise ValueError("the prompt has no tokens")
         batch, rows, skipped = self.read(prompt_ids, completions, answers)
         settings = self.settings
         num_boundaries = boundary_count(rows, settings.repro_top_k)
@@ -205,14 +187,6 @@ class CompletionScorer:
         return shared_error(difference, is_half(self.model))
 
     def _batch(self, prompt_ids: list[int], completions: Sequence[list[int]]) -> dict[str, Tensor]:
-        device, count = self.model.device, len(completions)
-        prompts = torch.tensor([prompt_ids] * count, dtype=torch.long, device=device).view(count, len(prompt_ids))
-        lengths = torch.tensor([len(ids) for ids in completions], device=device)
-        width = max(map(len, completions))
-        padded = torch.tensor([ids + [0] * (width - len(ids)) for ids in completions], dtype=torch.long, device=device)
-        return {
-            "prompt_ids": prompts,
-            "prompt_mask": torch.ones_like(prompts, dtype=torch.bool),
-            "completion_ids": padded.view(count, width),
-            "completion_mask": torch.arange(width, device=device) < lengths.unsqueeze(1),
-        }
+        prompts, prompt_mask = pad_rows([prompt_ids] * len(completions), self.model.device)
+        ids, mask = pad_rows(list(completions), self.model.device)
+        return {"prompt_ids": prompts, "prompt_mask": prompt_mask, "completion_ids": ids, "completion_mask": mask}

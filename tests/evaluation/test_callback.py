@@ -4,7 +4,7 @@ import json
 
 import pytest
 from ranks import backend_settings, run_ranks
-from tiny_policy import save_tiny_policy
+from tiny_evaluations import write_problems
 from tiny_runs import token_reward, trl_settings
 from trl import GRPOConfig, GRPOTrainer
 
@@ -13,11 +13,6 @@ from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation import EvaluationCallback, Sampling, TaskError, task_from_rows
 
 SAMPLING = Sampling(temperature=1.0, top_p=1.0, max_new_tokens=16, batch_size=4)
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
 
 
 def train(policy, folder, backend="ddp"):
@@ -51,7 +46,7 @@ def train(policy, folder, backend="ddp"):
 def command_figures(model, folder):
     """What the command says of a saved model."""
     tasks = folder / "pocket.jsonl"
-    tasks.write_text("".join(json.dumps(row) + "\n" for row in pocket_task.eval_dataset(5)))
+    write_problems(tasks, 5)
     settings = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "16", "--batch_size", "4"]
     arguments = ["--model", str(model), "--tasks", str(tasks), "--num_generations", "2", *settings]
     assert main(["eval", *arguments, "--output_dir", str(folder / "eval")]) == 0

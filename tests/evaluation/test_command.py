@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+import tiny_evaluations
 from pocket.evaluate import evaluate
 from pocket.make import MODEL_DIR
 from ranks import run_ranks
-from tiny_policy import save_tiny_policy
+from tiny_evaluations import evaluation, final_files, write_rows
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from repro_trl.cli import main
@@ -24,53 +24,10 @@ from repro_trl.evaluation import sandbox
 from repro_trl.evaluation.records import Record, Sample, item_line, part, read_items, read_parts
 from repro_trl.generation import TransformersSampler
 
-SETTINGS = [
-    "--temperature",
-    "1",
-    "--top_p",
-    "1",
-    "--max_completion_length",
-    "24",
-    "--batch_size",
-    "4",
-    "--num_generations",
-    "2",
-]
 
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory):
-    """Problems of the pocket task, as a file of one's own."""
-    path = tmp_path_factory.mktemp("data") / "held_out.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in pocket_task.eval_dataset(10)))
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(policy, held_out, tmp_path_factory):
-    """An evaluation that was never interrupted."""
-    folder = tmp_path_factory.mktemp("finished") / "out"
-    assert evaluation(policy, held_out, folder) == 0
-    return folder
-
-
-def evaluation(policy, tasks, folder, *more):
-    return main(["eval", "--model", str(policy), "--tasks", str(tasks), "--output_dir", str(folder), *SETTINGS, *more])
-
-
-def final_files(folder):
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir() if path.is_file()}
-
-
-def test_the_embedded_model_gets_the_accuracy_of_the_examples_own_table(tmp_path, capsys):
+def test_the_bundled_model_gets_the_accuracy_of_the_examples_own_table(tmp_path, capsys):
     dataset = pocket_task.eval_dataset(24)
-    file = tmp_path / "pocket.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in dataset))
+    file = write_rows(tmp_path / "pocket.jsonl", dataset)
     settings = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "160", "--num_generations", "1"]
     assert (
         main(["eval", "--model", str(MODEL_DIR), "--tasks", str(file), "--output_dir", str(tmp_path), *settings]) == 0
@@ -284,11 +241,10 @@ def test_a_process_that_was_left_behind_is_waited_for(tmp_path, capsys):
 def test_killed_at_random_and_started_again(finished, policy, held_out, tmp_path):
     """Processes killed outright, at any time after their start, until one gets through."""
     folder, rng = tmp_path / "out", random.Random(5)
-    command = [sys.executable, "-m", "repro_trl", "eval", "--model", policy, "--tasks", str(held_out)]
-    command += ["--output_dir", str(folder), *SETTINGS]
+    command = [sys.executable, "-m", "repro_trl", *tiny_evaluations.arguments(policy, held_out, folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = time.monotonic()
-    assert subprocess.run([*command[:-1], "2"], env=environment, capture_output=True).returncode == 0
+    assert subprocess.run(command, env=environment, capture_output=True).returncode == 0
     whole = time.monotonic() - started
     assert final_files(folder) == final_files(finished)
     for _ in range(3):

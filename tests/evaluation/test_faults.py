@@ -1,56 +1,14 @@
 """`repro-trl eval` under kills, Ctrl-C, full disks, company and damaged files: nothing lost, nothing twice."""
 
-import json
 import shutil
 import signal
 
 import pytest
 from faults import DAMAGES, Command, small_disk, stop_at_random
-from tiny_policy import save_tiny_policy
+from tiny_evaluations import arguments, final_files
 
 from repro_trl.cli import main
-from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation.records import Record, read_items
-
-SETTINGS = [
-    "--temperature",
-    "1",
-    "--top_p",
-    "1",
-    "--max_completion_length",
-    "24",
-    "--batch_size",
-    "4",
-    "--num_generations",
-    "2",
-]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
-
-
-@pytest.fixture(scope="module")
-def held_out(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "held_out.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in pocket_task.eval_dataset(10)))
-    return path
-
-
-def arguments(policy, tasks, folder, *more):
-    return ["eval", "--model", str(policy), "--tasks", str(tasks), "--output_dir", str(folder), *SETTINGS, *more]
-
-
-@pytest.fixture(scope="module")
-def finished(policy, held_out, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished") / "out"
-    assert main(arguments(policy, held_out, folder)) == 0
-    return folder
-
-
-def final_files(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -78,7 +36,7 @@ def test_no_room_for_a_file(finished, policy, held_out, tmp_path, size):
     folder = tmp_path / "out"
     command = Command(arguments(policy, held_out, folder), tmp_path / "log", file_size=size)
     assert command.finish() == 1
-    assert "File too large" in command.printed() and "The same" not in command.printed()
+    assert "File too large" in command.printed() and "Finished work is kept" not in command.printed()
     assert not (folder / "results.json").exists()
     assert Command(arguments(policy, held_out, folder), tmp_path / "log").finish() == 0
     assert final_files(folder) == final_files(finished)

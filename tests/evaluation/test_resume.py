@@ -2,24 +2,19 @@
 
 import json
 import shutil
+from functools import partial
 
 import pytest
+import tiny_evaluations
 import torch
-from tiny_policy import save_tiny_policy
 from transformers import AutoTokenizer
 
-from repro_trl.cli import main
 from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation import command
 from repro_trl.evaluation.records import Record, Verdict, item_line, read_items
 from repro_trl.evaluation.verify import Verifier
 
-SETTINGS = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "8", "--num_generations", "2"]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
+evaluation = partial(tiny_evaluations.evaluation, length=8, batch_size=None)
 
 
 @pytest.fixture(scope="module")
@@ -28,12 +23,8 @@ def tasks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
     rows = list(pocket_task.eval_dataset(4))
     for name, part in (("a", rows[:2]), ("b", rows[2:])):
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+        tiny_evaluations.write_rows(folder / f"{name}.jsonl", part)
     return folder / "a.jsonl", folder / "b.jsonl"
-
-
-def evaluation(policy, tasks, folder, *more):
-    return main(["eval", "--model", str(policy), "--tasks", str(tasks), "--output_dir", str(folder), *SETTINGS, *more])
 
 
 def results(folder):

@@ -16,7 +16,7 @@ from repro_trl import generation as generation_module
 from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation import Sampling, task_from_rows
 from repro_trl.evaluation.rows import MathTarget, Problem
-from repro_trl.evaluation.sampling import sample_seed, sample_units, work_units
+from repro_trl.evaluation.sampling import pending_units, sample_seed, sample_units, work_units
 from repro_trl.generation import (
     SeededDraw,
     TransformersSampler,
@@ -25,6 +25,7 @@ from repro_trl.generation import (
     prompt_ids,
     prompt_text,
 )
+from repro_trl.sampling import VllmSettings
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ def test_units_hold_everything_once_and_done_ones_are_left_out(sampler, problems
     assert [len(unit) for unit in units] == [7, 7, 7, 7, 7, 1]
     assert len({(problem.id, sample) for unit in units for problem, sample in unit}) == 36
     done = frozenset((problem.id, sample) for unit in units[1:] for problem, sample in unit)
-    (only,) = sample_units(sampler, units, Sampling(max_new_tokens=2), done)
+    (only,) = sample_units(sampler, pending_units(units, done), Sampling(max_new_tokens=2))
     assert [(sample.problem, sample.sample) for sample in only] == [(p.id, s) for p, s in units[0]]
 
 
@@ -201,16 +202,19 @@ def test_settings_out_of_range(setting, message):
         Sampling(**setting)
 
 
-def test_vllm_gets_the_same_prompts_settings_and_seeds(monkeypatch, problems):
-    """With a stand-in for vLLM: it is not installed where there is no GPU."""
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """What a stand-in for vLLM was asked for. The real one is in tests/vllm, and not installed everywhere."""
+    calls = []
 
     class LLM:
         def __init__(self, **settings):
-            asked.append(settings)
+            calls.append(settings)
+            config = types.SimpleNamespace(max_model_len=settings.get("max_model_len", 40_000))
+            self.llm_engine = types.SimpleNamespace(model_config=config)
 
         def generate(self, prompts, params, use_tqdm):
-            asked.extend(zip(prompts, params, strict=True))
+            calls.extend(zip(prompts, params, strict=True))
             ids = tokenizer.encode("A\n\n</think>\\boxed{5}")
             reply = types.SimpleNamespace(token_ids=ids, finish_reason="length")
             return [types.SimpleNamespace(outputs=[reply]) for _ in prompts]
@@ -219,6 +223,11 @@ def test_vllm_gets_the_same_prompts_settings_and_seeds(monkeypatch, problems):
     stand_in.LLM, stand_in.SamplingParams = LLM, lambda **settings: types.SimpleNamespace(**settings)
     monkeypatch.setitem(sys.modules, "vllm", stand_in)
     monkeypatch.setattr(generation_module.importlib.util, "find_spec", lambda name: name == "vllm")
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    return calls
+
+
+def test_vllm_gets_the_same_prompts_settings_and_seeds(asked, problems):
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     sampler = load_sampler(str(MODEL_DIR), None, "vllm", "bfloat16", torch.device("cpu"), 2)
     samples = samples_of(sampler, problems[:1], Sampling(), 2)
@@ -229,6 +238,20 @@ def test_vllm_gets_the_same_prompts_settings_and_seeds(monkeypatch, problems):
         assert (params.temperature, params.top_p, params.max_tokens) == (0.6, 0.95, 32768)
     assert samples[0].truncated and samples[0].completion.endswith("\\boxed{5}")
     assert samples[0].thinking_tokens < samples[0].completion_tokens
+
+
+def test_vllm_and_what_is_longer_than_it_takes(asked, capsys):
+    for process in (0, 1):
+        settings = VllmSettings(max_model_length=32)
+        sampler = load_sampler(str(MODEL_DIR), None, "vllm", "auto", torch.device("cpu"), 2, process, settings)
+        sampler.generate([[5] * 20], [0], Sampling(max_new_tokens=12))
+        assert "vllm_max_model_length" not in capsys.readouterr().err
+        for _ in range(2):
+            sampler.generate([[5] * 2, [5] * 21], [0, 1], Sampling(max_new_tokens=12))
+        said = capsys.readouterr().err.count("vllm_max_model_length=32: completions are cut there")
+        assert said == (process == 0)
+        with pytest.raises(ValueError, match="vllm_max_model_length=32: the longest prompt has 32 tokens"):
+            sampler.generate([[5] * 32], [0], Sampling(max_new_tokens=1))
 
 
 def test_vllm_that_is_not_there():

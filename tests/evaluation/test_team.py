@@ -1,39 +1,24 @@
 """Several processes, of which some have little to do: all of them come to every meeting, and all of them end."""
 
 import importlib.machinery
-import json
 import os
 import sys
 import types
 
 import pytest
 from ranks import backend_settings, run_ranks
-from tiny_policy import save_tiny_policy
+from tiny_evaluations import evaluation, write_problems
 from tiny_runs import token_reward, trl_settings
 
-from repro_trl.cli import main
 from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation.records import Sample, Verdict, read_items
 from repro_trl.evaluation.rows import MathTarget, Problem
 from repro_trl.evaluation.sampling import work_units
 
-SETTINGS = ["--temperature", "1", "--top_p", "1", "--max_completion_length", "12", "--num_generations", "2"]
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    return save_tiny_policy(tmp_path_factory.mktemp("policy"))
-
 
 @pytest.fixture(scope="module")
 def held_out(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "held_out.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in pocket_task.eval_dataset(5)))
-    return path
-
-
-def evaluation(policy, tasks, folder, *more):
-    return main(["eval", "--model", str(policy), "--tasks", str(tasks), "--output_dir", str(folder), *SETTINGS, *more])
+    return write_problems(tmp_path_factory.mktemp("data") / "held_out.jsonl", 5)
 
 
 def test_units_are_smaller_where_there_are_more_workers_than_batches():
@@ -56,6 +41,8 @@ class MeetingLLM:
         import torch.distributed
 
         loads.append(settings)
+        config = types.SimpleNamespace(max_model_len=settings.get("max_model_len", 512))
+        self.llm_engine = types.SimpleNamespace(model_config=config)
         if settings.get("distributed_executor_backend") == "external_launcher":
             torch.distributed.barrier()
 
@@ -81,7 +68,7 @@ def put_engine():
 def on_a_rank(policy, tasks, folder, *more):
     """Exit status, engines that were loaded, prompts that were sampled."""
     put_engine()
-    status = evaluation(policy, tasks, folder, "--backend", "vllm", *more)
+    status = evaluation(policy, tasks, folder, "--backend", "vllm", *more, length=12, batch_size=None)
     return status, list(loads), sum(sampled)
 
 

@@ -11,7 +11,6 @@ import psutil
 import pytest
 
 from repro_trl.evaluation import verify
-from repro_trl.evaluation.completions import math_vote
 from repro_trl.evaluation.figures import compute_figures
 from repro_trl.evaluation.records import Sample, join
 from repro_trl.evaluation.rows import (
@@ -26,6 +25,7 @@ from repro_trl.evaluation.rows import (
 )
 from repro_trl.evaluation.tasks import load_task
 from repro_trl.evaluation.verify import Verifier, same_output, verify_program
+from repro_trl.verifier import answer_vote
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -201,13 +201,13 @@ def test_letters_are_verdicts(verifier):
     ],
 )
 def test_votes_for_one_answer(one, other):
-    assert math_vote(one) == math_vote(other) is not None
+    assert answer_vote(one) == answer_vote(other) is not None
 
 
 def test_votes_for_different_answers():
     texts = ["\\boxed{1,2}", "\\boxed{12}", "\\boxed{(1,200)}", "\\boxed{\\leftarrow}", "\\boxed{arrow}", "\\boxed{.}"]
-    assert len({math_vote(text) for text in texts}) == len(texts)
-    assert math_vote("no box") is None
+    assert len({answer_vote(text) for text in texts}) == len(texts)
+    assert answer_vote("no box") is None
 
 
 # Programs

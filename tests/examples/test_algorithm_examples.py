@@ -1,4 +1,4 @@
-"""The example scripts of PPO and REINFORCE++, with a tiny policy in place of the embedded one, and their configs."""
+"""The example scripts of PPO and REINFORCE++, with a tiny policy in place of the bundled one, and their configs."""
 
 import json
 from pathlib import Path

@@ -39,7 +39,9 @@ def run_on(layout, policy, folder, **options):
 def test_first_step_of_the_example_script(tmp_path, policy, capsys, name):
     layout = LAYOUTS[name]
     run_on(layout, policy, tmp_path, **layout.settings)
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Reading the ground truth from"))
+    (line,) = (
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("Reading the ground truth from")
+    )
     assert f"column {layout.column!r}" in line and f"for example {layout.answers[0]!r}." in line
 
 

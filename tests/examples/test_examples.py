@@ -1,4 +1,4 @@
-"""The example scripts end to end, in seconds: the embedded default, real text with a small local model, bad input."""
+"""The example scripts end to end, in seconds: the bundled default, real text with a small local model, bad input."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def small_model(tmp_path_factory):
     return path
 
 
-def test_embedded_default(tmp_path, capsys):
+def test_bundled_default(tmp_path, capsys):
     run(
         *("--output_dir", tmp_path, "--max_steps", 2, "--per_device_train_batch_size", 16),
         *("--num_eval_problems", 16, "--per_device_eval_batch_size", 16, "--logging_steps", 1),

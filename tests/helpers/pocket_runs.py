@@ -1,4 +1,4 @@
-"""Short training runs of the embedded model."""
+"""Short training runs of the bundled model."""
 
 from pathlib import Path
 

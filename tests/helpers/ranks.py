@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 TIMEOUT = 240
-"""Seconds after which processes are taken for deadlocked."""
+"""Seconds after which processes are taken for deadlocked, where a test does not say more."""
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["repro_trl", "peft", "deepspeed"])
+_context.set_forkserver_preload(["trl.trainer.grpo_trainer", "peft", "deepspeed"])
 
 BACKENDS = ("ddp", "zero1", "zero2", "zero3", "fsdp2")
 
@@ -51,13 +51,21 @@ def backend_settings(backend: str) -> dict[str, Any]:
     return {}
 
 
-def run_ranks(function: Callable[..., Any], folder: Path, *args: Any, world_size: int = 2, backend: str = "ddp"):
+def run_ranks(
+    function: Callable[..., Any],
+    folder: Path,
+    *args: Any,
+    world_size: int = 2,
+    backend: str = "ddp",
+    timeout: float = TIMEOUT,
+) -> list[Any]:
     """
     Call `function(*args)` on each of `world_size` processes.
 
     Args:
         function: of a module, so that processes can import it.
         folder: for messages between the processes.
+        backend: one of `BACKENDS`; "none" is a process without a launcher.
 
     Returns:
         What each process returned, by rank.
@@ -78,8 +86,8 @@ def run_ranks(function: Callable[..., Any], folder: Path, *args: Any, world_size
     try:
         results, errors = [], []
         for rank, receiver in enumerate(receivers):
-            if not receiver.poll(1 if errors else TIMEOUT):
-                errors.append(f"{backend}: rank {rank} of {world_size} gave no answer in {TIMEOUT} s: a deadlock?")
+            if not receiver.poll(1 if errors else timeout):
+                errors.append(f"{backend}: rank {rank} of {world_size} gave no answer in {timeout} s: a deadlock?")
                 continue
             try:
                 error, result = receiver.recv()
@@ -102,15 +110,16 @@ def _run(function, args, rank, world_size, port, backend, folder, sender) -> Non
     log = os.open(folder / f"rank{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    os.environ |= {
-        "RANK": str(rank),
-        "LOCAL_RANK": str(rank),
-        "WORLD_SIZE": str(world_size),
-        "LOCAL_WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if backend != "none":
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(world_size),
+            "LOCAL_WORLD_SIZE": str(world_size),
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(port),
+        }
     try:
         import torch
 

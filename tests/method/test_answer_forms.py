@@ -8,13 +8,13 @@ import torch
 
 from repro_trl.method.answer_forms import (
     AnswerForm,
+    FormEvidence,
     Separation,
     area_under_curve,
     best_separation,
     candidate_forms,
     frequent_texts,
     own_texts,
-    separations,
 )
 
 BOX = r"\boxed{{{answer}}}"
@@ -27,7 +27,11 @@ def test_the_papers_form_comes_first_and_every_form_once():
     prefixes = [form.prefix for form in forms if form.template == BOX]
     assert {"", "Answer: ", "</think>", "</think>\n\n", "\n</think>\n\n", "</think>\n\nSo "} <= set(prefixes)
     bare = [form.prefix for form in forms if form.template == "{answer}"]
-    assert bare == [prefix + "\\boxed{" for prefix in prefixes]
+    assert bare[: len(prefixes)] == [prefix + "\\boxed{" for prefix in prefixes]
+    announcing = bare[len(prefixes) :]
+    assert {"Answer: ", "Final answer: ", "\n\nFinal answer: ", "</think>\n\nThe answer is "} <= set(announcing)
+    # A bare answer stands where one is announced, not after a thought or its marker.
+    assert not {"", "</think>", "</think>\n\n", "</think>\n\nSo "} & set(announcing)
 
 
 def test_without_a_marker_and_without_an_opening():
@@ -89,10 +93,13 @@ def test_error_shrinks_with_the_number_of_completions():
     assert large < small / 2
 
 
-def test_separation_reads_the_last_boundary_and_the_mean_of_both():
+def test_separation_reads_the_last_boundary_and_the_mean_of_both(monkeypatch):
+    monkeypatch.setattr(FormEvidence, "ENOUGH", 1)
     forms = [AnswerForm("", BOX), AnswerForm("x", BOX)]
     objective = torch.tensor([[[-1.0, -3.0], [-4.0, -1.0]], [[-2.0, -9.0], [-3.0, -9.0]]])
-    first, second = separations(forms, objective, torch.tensor([True, False]))
+    evidence = FormEvidence(forms)
+    evidence.add(objective, torch.tensor([True, False]))
+    first, second = evidence.separations()
     assert (first.auc, first.objective) == (1.0, -2.0) and (second.auc, second.objective) == (0.0, -2.5)
 
 

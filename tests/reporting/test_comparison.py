@@ -122,6 +122,13 @@ def test_start_and_end(tmp_path):
     assert not rows_of(comparison, HELD_OUT, "thinking_tokens")
 
 
+def test_what_j_knows_is_in_the_report(tmp_path):
+    values = [float("nan"), 0.75, 1.0]  # unknown while all completions are wrong
+    run = read_run(write_run(tmp_path, {ACCURACY: [0.0, 0.5, 0.5], "repro/objective_auc": values}))
+    (row,) = rows_of(compare(group_runs([run])), TRAINING, "objective_auc").values()
+    assert (row.metric.label, row.start.mean, row.end.mean) == ("J AUC", 0.75, 1.0)
+
+
 @pytest.mark.parametrize("gap", [float("nan"), float("inf"), None])
 def test_a_start_or_end_that_is_no_number_is_said(tmp_path, gap):
     values = [gap, 0.1, 0.2, 0.3, gap, gap]
@@ -285,7 +292,7 @@ def test_arms_by_hand_and_phrases_of_your_own(tmp_path, capsys):
         (["nowhere"], "no such folder"),
         (["--arm", "name"], "NAME=RUN"),
         (["--arm", "name=a,,b"], "NAME=RUN"),
-        (["--arm", "name=a", "--arm", "name=b"], "there is an arm of this name"),
+        (["--arm", "name=a", "--arm", "name=b"], "there already is an arm of this name"),
         (["--backtracks", "nowhere.json", "."], r"nowhere\.json"),
     ],
 )

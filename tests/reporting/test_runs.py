@@ -61,7 +61,7 @@ def test_an_older_checkpoint_takes_the_place_of_a_broken_state(tmp_path, content
     run = read_run(tmp_path)
     assert len(run.log) == 6
     (note,) = [note for note in run.notes if "cannot be read as a trainer state" in note]
-    assert "checkpoint-9" in note and note.endswith("the log is that of checkpoint-6/trainer_state.json")
+    assert "checkpoint-9" in note and note.endswith("using the log of checkpoint-6/trainer_state.json")
 
 
 def test_log_entries_that_are_none_are_left_out_and_said(tmp_path):
@@ -89,7 +89,7 @@ def test_a_broken_file_of_completions_is_left_out_and_said(tmp_path):
     write_completions(tmp_path, 3, [1.5], accuracy=[1.0])
     run = read_run(tmp_path)
     assert list(run.training) == [1, 4]
-    (note,) = [note for note in run.notes if "left out" in note]
+    (note,) = [note for note in run.notes if "skipped" in note]
     assert "completions_00002" in note and "1 more" in note
 
 
@@ -107,7 +107,7 @@ def test_one_run_that_cannot_be_read_leaves_the_others(tmp_path, capsys):
     assert main(["report", str(broken), str(whole), "--html", str(page)]) == 1
     printed = capsys.readouterr()
     assert "whole: whole (seed unknown)" in printed.out and page.is_file()
-    assert "left out: " in printed.err and "trainer_state.json cannot be read" in printed.err
+    assert "skipped: " in printed.err and "trainer_state.json cannot be read" in printed.err
     assert main(["report", str(broken), "--html", str(tmp_path / "no.html")]) == 2
     assert not (tmp_path / "no.html").exists()
 

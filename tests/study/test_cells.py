@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from pocket.make import MODEL_DIR
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from repro_trl.method.advantage import normalize_rewards, reward_to_go
 from repro_trl.method.process_reward import process_rewards
-from study import arms, chain, health, instruments, large, measure, records, sampler, signals
+from study import chain, health, instruments, large, make, measure, records, sampler, signals
 from study.cell import Cell, run_cell
 from study.tasks import TASKS
 
@@ -20,12 +19,17 @@ DIGITS = TASKS["digits"]
 
 @pytest.fixture(scope="module")
 def model():
-    return AutoModelForCausalLM.from_pretrained(MODEL_DIR).eval()
+    return AutoModelForCausalLM.from_pretrained(DIGITS.model_dir).eval()
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return AutoTokenizer.from_pretrained(MODEL_DIR)
+    return AutoTokenizer.from_pretrained(DIGITS.model_dir)
+
+
+def test_the_study_starts_from_models_of_its_own():
+    folders = [task.model_dir for task in TASKS.values()] + [warm_up.base for warm_up in make.WARM_UPS.values()]
+    assert {folder.resolve().parent for folder in folders if folder} == {make.MODELS_DIR.resolve()}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +42,7 @@ def test_the_sampler_has_the_probabilities_of_the_model(model, tokenizer, monkey
     prompts = tokenizer(["A: 1+1 = 2\n\n", "Find the digits. A: 7-1 ; B: 8-2\n\n"], return_tensors="pt", padding=True)
     seen = []
     step = sampler._step
-    monkeypatch.setattr(sampler, "_step", lambda *args: seen.append((args[2], step(*args))) or seen[-1][1])
+    monkeypatch.setattr(sampler, "_step", lambda *args: seen.append((args[3], step(*args))) or seen[-1][1])
     torch.manual_seed(1)
     output = sampler.sample(model, prompts["input_ids"], prompts["attention_mask"], 12)
     new = torch.ones(2, output.shape[1] - prompts["input_ids"].shape[1], dtype=torch.long)
@@ -89,7 +93,7 @@ def test_a_sample_says_what_it_holds(sample, tokenizer):
 
 
 def test_credit_of_the_papers_form_is_that_of_the_method(model, tokenizer, sample):
-    boundaries, mask, values = scored = measure.objective(model, tokenizer, sample, "", 2)
+    boundaries, mask, values = scored = measure.score_as("repro", model, tokenizer, sample)
     assert mask.sum(dim=1).max() == 4 and (values[mask] < 0).all()
     given = measure.credit("repro", scored, sample)
     rewards = process_rewards(values, mask)
@@ -119,7 +123,7 @@ def test_constants_know_only_the_place():
 
 
 def test_discounted_credit_lies_between_both_kinds(model, tokenizer, sample):
-    scored = measure.objective(model, tokenizer, sample, "</think>\n\n", arms.ALL_STARTS)
+    scored = measure.score_as("recipe", model, tokenizer, sample)
     discounted = measure.credit("recipe discounted", scored, sample).advantages
     own = measure.credit("recipe", scored, sample).advantages
     boundaries, mask, _ = scored
@@ -132,7 +136,7 @@ def test_discounted_credit_lies_between_both_kinds(model, tokenizer, sample):
 
 
 def test_potential_credit_is_the_objective_at_a_segments_start(model, tokenizer, sample):
-    _, mask, values = scored = measure.objective(model, tokenizer, sample, "</think>\n\n", arms.ALL_STARTS)
+    _, mask, values = scored = measure.score_as("recipe", model, tokenizer, sample)
     advantages = measure.credit("recipe potential", scored, sample).advantages
     is_start = mask[:, 1:]  # of the segment that ends at each boundary
     mean = values[:, :-1][is_start].mean()
@@ -145,7 +149,7 @@ def test_potential_credit_is_the_objective_at_a_segments_start(model, tokenizer,
 
 
 def test_credit_of_a_rival_is_the_change_in_probability(model, tokenizer, sample):
-    boundaries, mask, values = scored = measure.objective(model, tokenizer, sample, "</think>\n\n", arms.ALL_STARTS)
+    boundaries, mask, values = scored = measure.score_as("recipe", model, tokenizer, sample)
     given = measure.credit("vps", scored, sample).rewards
     for row in range(len(values)):
         bounds, probabilities = boundaries[row][mask[row]].tolist(), values[row][mask[row]].exp()
@@ -313,7 +317,7 @@ def test_the_larger_study_runs_and_goes_on(tmp_path, capsys):
 
 def test_thoughts_of_the_larger_study_are_long():
     rng, task = random.Random(0), large.large_task(Path("policy"), 24)
-    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    tokenizer = AutoTokenizer.from_pretrained(DIGITS.model_dir)
     problems = task.sample_problems(200, 0, held_out=False)
     traces = ["".join(chain.make_trace(problem, rng, large.STYLE)[0]) for problem in problems]
     lengths = [len(ids) for ids in tokenizer(traces)["input_ids"]]

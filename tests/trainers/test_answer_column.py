@@ -21,7 +21,7 @@ def dataset():
 
 def test_column_without_any_answer_is_named_before_training(tmp_path, dataset):
     none = dataset.map(lambda row: {"solution": "  "})
-    with pytest.raises(ValueError, match="repro_answer_column='solution': there is no answer in any of the 32 rows"):
+    with pytest.raises(ValueError, match="repro_answer_column='solution': found no answer in the 32 rows"):
         ReproGRPOTrainer(POCKET, answer_reward, ReproGRPOConfig(**settings(tmp_path)), none)
 
 

@@ -1,6 +1,8 @@
 """Every feature of `trl.GRPOTrainer`, with the process advantage on top: it trains, and credit goes where it may."""
 
+import logging
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -226,8 +228,12 @@ def test_hub_card_and_tags(tmp_path, policy, dataset):
 class FakeVLLM:
     """Stands where TRL's vLLM client stands: samples from the policy, and its log-probabilities are a little off."""
 
+    dtype = torch.float32
+
     def __init__(self, model, processing_class, **kwargs):
         self.model, self.tokenizer, self.syncs = model, processing_class, 0
+        config = SimpleNamespace(dtype=self.dtype, max_model_len=512)
+        self.llm = SimpleNamespace(llm_engine=SimpleNamespace(model_config=config))
 
     def sync_weights(self):
         self.syncs += 1
@@ -270,3 +276,17 @@ def test_vllm_settings_with_a_server_that_is_not_there(tmp_path, policy, dataset
     check(trainer)
     assert trainer.vllm_generation.syncs == 2
     assert ("importance_sampling_ratio" in trainer.rollouts[0][0].batch) == (mode is not None)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bf16", "is_said"), [("float32", False, 0), ("bfloat16", False, 1), ("bfloat16", True, 0)]
+)
+def test_an_engine_of_another_precision_is_said_once(
+    tmp_path, policy, dataset, monkeypatch, caplog, dtype, bf16, is_said
+):
+    monkeypatch.setattr("trl.trainer.grpo_trainer.VLLMGeneration", FakeVLLM)
+    monkeypatch.setattr(FakeVLLM, "dtype", getattr(torch, dtype))
+    args = ReproGRPOConfig(**settings(tmp_path, use_vllm=True, vllm_mode="colocate", bf16=bf16))
+    with caplog.at_level(logging.WARNING, logger="repro_trl.trainers.repro"):
+        CheckedTrainer(policy, token_reward, args, dataset)
+    assert caplog.text.count("vLLM computes in torch.bfloat16, the trainer in torch.float32") == is_said

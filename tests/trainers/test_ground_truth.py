@@ -26,7 +26,8 @@ def test_column_and_one_example_are_said_once(capsys, caplog):
     truth = ground_truth([{"prompt": "?", "solution": WORKED, "answer": a} for a in ["5", "6", "7", None]])
     said = capsys.readouterr().out.splitlines()
     assert said == [
-        "Reading the ground truth from column 'answer' (not from 'solution'), for example '5'. 75% of the 4 rows have an answer."
+        "Reading the ground truth from column 'answer' (not from 'solution'), for example '5'. "
+        "75% of the 4 rows have an answer."
     ]
     assert truth.column == "answer" and truth.answer_of({"answer": r"so \boxed{8}"}) == "8"
     ground_truth([{"answer": "5"}], is_main_process=False)
@@ -46,7 +47,7 @@ def test_few_answers_are_a_warning(capsys, caplog):
 @pytest.mark.parametrize("blank", ["", "  ", None, r"\boxed{5", float("nan")])
 @pytest.mark.parametrize("named", [None, "solution"])
 def test_a_column_that_holds_nothing_is_an_error(blank, named):
-    with pytest.raises(ValueError, match="repro_answer_column='solution': there is no answer in any of the 3 rows"):
+    with pytest.raises(ValueError, match="repro_answer_column='solution': found no answer in the 3 rows"):
         ground_truth([{"prompt": "?", "solution": blank}] * 3, repro_answer_column=named)
 
 
@@ -67,7 +68,7 @@ def test_worked_solutions_in_place_of_answers_are_refused_with_share_and_example
 
 def test_few_worked_solutions_are_a_warning_with_share_and_example(caplog):
     ground_truth([{"solution": WORKED}] + [{"solution": "5"}] * 3)
-    assert "25% of the answers look like worked solutions, because they are too long for an answer, for example 'Adding up" in caplog.text
+    assert "25% of the answers look like worked solutions" in caplog.text and "for example 'Adding up" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -153,11 +154,11 @@ def test_answer_fn_is_held_to_what_a_column_is(value, answer):
 @pytest.mark.parametrize(
     ("answer_fn", "message"),
     [
-        (lambda row: None, "answer_fn: there is no answer in any of the 2 rows"),
+        (lambda row: None, "answer_fn: found no answer in the 2 rows"),
         (lambda row: row["solution"], r"answer_fn reads the column 'solution'.*\['text'\]"),
         (lambda row: {"a": 1}, "answer_fn: "),
         (lambda row: True, "answer_fn: .*"),
-        (lambda row: WORKED, "answer_fn: 100% of the answers are longer"),
+        (lambda row: WORKED, "answer_fn: 100% of the answers look like worked solutions"),
     ],
 )
 def test_answer_fn_is_checked_before_training(answer_fn, message):
@@ -228,7 +229,7 @@ def test_stream_without_answers_is_a_warning_and_then_an_error(caplog, blank):
     truth = ground_truth(stream_of(rows))
     observe(truth, rows, 1)
     assert "repro_answer_column='solution': found no answer in the first generation batch" in caplog.text
-    with pytest.raises(ValueError, match="repro_answer_column='solution': there is no answer in any of the rows"):
+    with pytest.raises(ValueError, match="repro_answer_column='solution': found no answer in the rows"):
         observe(truth, rows, 3)
 
 
@@ -265,7 +266,7 @@ def _observe_on_rank(answers_of_ranks, batches):
 @pytest.mark.distributed
 @pytest.mark.parametrize(
     ("answers", "outcome"),
-    [(["", "5"], "answer"), (["no column", "5"], "answer"), (["", ""], "there is no answer in any of the rows")],
+    [(["", "5"], "answer"), (["no column", "5"], "answer"), (["", ""], "found no answer in the rows")],
 )
 def test_processes_of_a_stream_judge_all_rows_together(tmp_path, answers, outcome):
     results = run_ranks(_observe_on_rank, tmp_path, answers, 4)

@@ -5,6 +5,7 @@ import weakref
 
 import pytest
 import torch
+from counted_forwards import CountsForwards
 from peft import LoraConfig
 from tiny_runs import losses, settings, token_reward
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, set_seed
@@ -29,36 +30,12 @@ TRAINERS = {
 def train(name, policy, dataset, folder, peft_config=None, model=None, **overrides):
     trainer_class, config_class = TRAINERS[name]
 
-    class Recorder(trainer_class):
-        """Keeps what was scored, and counts the policy's forwards while rollouts are scored."""
-
-        scored = forwards = 0
-
-        def _measure(self, rollout):
-            scores = super()._measure(rollout)
-            self.scored += self._shared_pass.scores is not None
-            self.__dict__.setdefault("scores", []).append(scores)
-            return scores
-
-        def _generate_and_score_completions(self, inputs):
-            batch = super()._generate_and_score_completions(inputs)
-            self.__dict__.setdefault("forwards_per_batch", []).append(self.forwards)
-            self.forwards = 0
-            return batch
-
-        def _generate(self, *args, **kwargs):
-            generated = super()._generate(*args, **kwargs)
-            self.forwards = 0
-            return generated
+    class Recorder(CountsForwards, trainer_class):
+        """Keeps what was scored."""
 
     set_seed(0)  # of new adapters
     config = config_class(**settings(folder, per_device_train_batch_size=4, **overrides))
     trainer = Recorder(model or policy, token_reward, config, dataset, peft_config=peft_config)
-
-    def count(*_):
-        trainer.forwards += 1
-
-    trainer.model.register_forward_pre_hook(count)
     trainer.train()
     return trainer
 
@@ -136,7 +113,10 @@ def test_dropout_keeps_the_passes_apart(tmp_path, policy, dataset, caplog):
     model = AutoModelForCausalLM.from_pretrained(policy, config=config)
     trainer = train("grpo", policy, dataset, tmp_path, model=model, num_iterations=2, max_steps=4)
     assert trainer.scored == 0 and len(trainer.scores) == 2
-    assert caplog.text.count("runs a second forward pass over the rollouts after the trainer's own: dropout is active") == 1
+    assert (
+        caplog.text.count("runs a second forward pass over the rollouts after the trainer's own: dropout is active")
+        == 1
+    )
 
 
 def test_tools_keep_the_passes_apart(tmp_path, policy, dataset, caplog):

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
 from repro_trl.config import ReproConfigMixin
 from repro_trl.demo import MODEL_DIR, task
+from repro_trl.method.answer_forms import AnswerForm
+from repro_trl.method.measure import ask_forms
 from repro_trl.trainers.health import ObjectiveHealth
 from repro_trl.trainers.policy_scorer import PolicyScorer
 from repro_trl.trainers.prefix_search import PrefixSearch
@@ -115,6 +117,17 @@ def test_a_search_goes_on_where_it_stopped():
     again = PrefixSearch(scorer_of(MODEL_DIR))
     again.restore(resumed.state())
     assert again.chosen == whole.chosen and again._scorer.reader.form == whole.chosen
+
+
+def test_a_process_without_rows_keeps_step():
+    scorer = scorer_of(MODEL_DIR)
+    batch = rollouts(scorer.reader.tokenizer, [RIGHT, WRONG])
+    calls = []
+    scorer.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    forms = [AnswerForm("", r"\boxed{{{answer}}}"), AnswerForm("</think>", r"\boxed{{{answer}}}")]
+    found = ask_forms(scorer.model, batch, [], scorer.reader, [None, "75"], forms, num_micro_batches=2)
+    assert found.shape == (2, 2, 2) and found.isnan().all()
+    assert len(calls) == 4  # the prefix and the branches of each micro-batch
 
 
 def test_rows_without_an_answer_take_no_part():

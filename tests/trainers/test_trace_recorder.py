@@ -1,5 +1,7 @@
 """Traces that training leaves: the numbers that reached the loss, at the right steps, at no further cost."""
 
+import math
+
 import pandas
 import pytest
 import torch
@@ -11,6 +13,7 @@ from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
 from repro_trl.demo import MODEL_DIR, task
 from repro_trl.rewards import answer_reward
 from repro_trl.traces import read_traces
+from repro_trl.trainers.trace_panels import describe_auc
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +128,16 @@ def test_the_process_view_is_printed_beside_the_table(tmp_path, dataset, capsys)
     printed = capsys.readouterr().out
     assert printed.count("Process rewards at step 1") == 1
     assert printed.count("ground truth") == 1
+    # The reward of this run knows nothing of answers; J is compared with the verifier's verdicts.
+    assert printed.index("repro/objective_auc") > printed.index("ground truth")
+    assert printed.count("repro/objective_auc") == 1
     (file,) = (tmp_path / "completions").glob("*.parquet")
     assert set(pandas.read_parquet(file)["repro_answer"]) <= {row["solution"][7:-1] for row in dataset}
+
+
+def test_the_footer_says_what_j_knows():
+    assert describe_auc(0.974).startswith("repro/objective_auc 0.97: how well J separates")
+    assert "unknown until" in describe_auc(math.nan)
 
 
 def test_a_trace_setting_without_effect_is_said(tmp_path, dataset, caplog):

@@ -52,7 +52,7 @@ def test_a_config_without_its_file(tokens):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "there is no such file"), ("a: [", "not YAML"), ("- a", "give a mapping"), ("", "give a mapping")],
+    [(None, "there is no such file"), ("a: [", "not YAML"), ("- a", "must be a mapping"), ("", "must be a mapping")],
 )
 def test_files_that_hold_no_settings(tmp_path, text, message):
     file = tmp_path / "run.yaml"

@@ -229,7 +229,7 @@ def test_rows_without_a_problem_are_left_out_and_counted(tmp_path, tokenizer, ca
     blank = [{"problem": value, "answer": "2"} for value in (None, "", "  ")]
     train, _, _ = load(tokenizer, write(tmp_path / "a.jsonl", blank + rows(3)), count=0)
     assert problems(train) == ["0 + 1", "1 + 1", "2 + 1"]
-    assert "3 rows without a problem are left out" in capsys.readouterr().out
+    assert "3 rows without a problem are skipped" in capsys.readouterr().out
     with pytest.raises(ValueError, match=r"prompt_column='problem' has no problem in any row"):
         load(tokenizer, write(tmp_path / "b.jsonl", blank))
 

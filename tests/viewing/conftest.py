@@ -1,30 +1,12 @@
-"""Fixtures of the page's tests: a browser, a way to show traces in it, and traces."""
+"""Fixtures of the page's tests: a way to show traces in a browser, and traces."""
 
 import random
-import shutil
 
 import pytest
 from tiny_traces import random_trace
 
 from repro_trl.traces import Trace, read_traces, write_traces
 from repro_trl.viewing.page import write_page
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if binary is None or driver is None:
-        pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield browser
-    browser.quit()
 
 
 @pytest.fixture

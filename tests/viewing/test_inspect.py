@@ -61,7 +61,7 @@ def test_given_completions_have_the_numbers_of_the_score_command(tmp_path):
     assert traces[0].entropies[0] is None and traces[0].entropies[1] > 0 and traces[2].boundaries == []
 
 
-def test_samples_for_the_embedded_problems_by_default(tmp_path):
+def test_samples_for_the_bundled_problems_by_default(tmp_path):
     options = ["--limit", "2", "--num_generations", "3", "--max_completion_length", "40"]
     status, traces = inspect(tmp_path, *options)
     problems = [json.loads(line) for line in PROBLEMS_FILE.read_text().splitlines()]

@@ -13,8 +13,8 @@ class PPOConfig(TokenRewardConfig):
     """
     Configuration of [`PPOTrainer`]: every field of `trl.GRPOConfig`, and those of GAE and of the critic.
 
-    The critic has the policy's `model_init_kwargs` (without quantisation), `optim` and its arguments, weight decay
-    and schedule. The number of PPO epochs is TRL's `num_iterations`, the clip range of the policy `epsilon`.
+    The critic uses the policy's `model_init_kwargs` (without quantization), `optim` and its arguments, weight decay
+    and schedule. The number of PPO epochs is TRL's `num_iterations`; the policy's clip range is `epsilon`.
     """
 
     lam: float = field(default=0.95, metadata={"help": "λ in [0, 1] of generalised advantage estimation (GAE)."})

@@ -75,11 +75,8 @@ class Critic:
 
     def prepare(self, max_steps: int, decay_parameters: list[str]) -> None:
         """
-        Wrap the model and make optimizer and schedule, once the policy has been prepared.
-
-        Args:
-            max_steps: optimizer steps of the whole training.
-            decay_parameters: names of the parameters with weight decay.
+        Wrap the model and make optimizer and schedule, once the policy has been prepared: for `max_steps` optimizer
+        steps, with weight decay for the parameters of these names.
         """
         if self.wrapped is None:  # a second `train()` goes on with model and optimizer, as with the policy's
             optimizer = self._make_optimizer(set(decay_parameters))

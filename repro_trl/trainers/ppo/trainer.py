@@ -35,12 +35,12 @@ class PPOTrainer(TokenRewardHook, GRPOTrainer):
     """
     PPO (arXiv 1707.06347) on the rollouts, the reward functions and the clipped loss of `trl.GRPOTrainer`.
 
-    Advantages are those of generalised advantage estimation (arXiv 1506.02438) over the completion's tokens, whitened
-    over the global batch; the critic's targets are advantages before whitening plus values. The critic is a model of
-    its own with its own optimizer, saved in `critic/` beside the policy. It is not asked in evaluation.
+    Advantages come from generalised advantage estimation (arXiv 1506.02438) over the completion's tokens and are
+    whitened over the global batch. The critic's targets are advantages before whitening plus values. The critic is a
+    separate model with its own optimizer, saved in `critic/` next to the policy. It is not used in evaluation.
 
-    It takes the arguments of `trl.GRPOTrainer`, with `args` a [`PPOConfig`], and `critic_peft_config`, a
-    `peft.PeftConfig` for the critic; `peft_config` is for the policy alone.
+    It takes the arguments of `trl.GRPOTrainer`. `args` is a [`PPOConfig`]. `critic_peft_config` is a `peft.PeftConfig`
+    for the critic; `peft_config` is for the policy only.
     """
 
     _config_class = PPOConfig
@@ -137,10 +137,10 @@ class PPOTrainer(TokenRewardHook, GRPOTrainer):
 
 class ReproPPOTrainer(ReproMixin, PPOTrainer):
     """
-    [`PPOTrainer`] with the process advantage of RePro added to every completion token. The critic keeps learning the
-    outcome's return only.
+    [`PPOTrainer`] with the process advantage of RePro added to every completion token. The critic still learns
+    the outcome return only.
 
-    `args` is a [`ReproPPOConfig`]; from a plain TRL config all other settings have their defaults.
+    `args` is a [`ReproPPOConfig`]; with a plain TRL config, all other settings have their defaults.
     """
 
     _config_class = ReproPPOConfig
