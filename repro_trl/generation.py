@@ -245,14 +245,14 @@ class VllmSampler:
         limit = self.llm.llm_engine.model_config.max_model_len
         if longest_prompt >= limit:
             raise ValueError(
-                f"vllm_max_model_length={limit}: the longest prompt has {longest_prompt} tokens, and leaves none for "
-                "a completion. Give more, up to what the model was made for, or leave such problems out."
+                f"vllm_max_model_length={limit}: the longest prompt has {longest_prompt} tokens, which leaves no room "
+                "for a completion. Raise the limit, up to that of the model, or leave such problems out."
             )
         if longest_prompt + max_new_tokens > limit and self._speaks:
             self._speaks = False
             print(
-                f"vllm_max_model_length={limit}: completions are cut there, prompt included, before "
-                f"max_completion_length={max_new_tokens} is reached.",
+                f"vllm_max_model_length={limit}: completions are cut off there, prompt included, before they "
+                f"reach max_completion_length={max_new_tokens}.",
                 file=sys.stderr,
             )
 

@@ -248,7 +248,7 @@ def test_vllm_and_what_is_longer_than_it_takes(asked, capsys):
         assert "vllm_max_model_length" not in capsys.readouterr().err
         for _ in range(2):
             sampler.generate([[5] * 2, [5] * 21], [0, 1], Sampling(max_new_tokens=12))
-        said = capsys.readouterr().err.count("vllm_max_model_length=32: completions are cut there")
+        said = capsys.readouterr().err.count("vllm_max_model_length=32: completions are cut off there")
         assert said == (process == 0)
         with pytest.raises(ValueError, match="vllm_max_model_length=32: the longest prompt has 32 tokens"):
             sampler.generate([[5] * 32], [0], Sampling(max_new_tokens=1))
