@@ -126,8 +126,13 @@ def tuning() -> list[Cell]:
     ]
 
 
+def _is_tuned_late(cell: Cell) -> bool:
+    """Until its own cells are done, an algorithm takes over GRPO's rate on chain (`tuning.py`)."""
+    return cell.task not in ALPHA_TASKS and cell.algorithm != "grpo"
+
+
 PARTS = {
-    "tuning": tuning,
+    "tuning": lambda: [cell for cell in tuning() if not _is_tuned_late(cell)],
     "start": start,
     "health": health,
     "main": main,
@@ -140,4 +145,5 @@ PARTS = {
     "rates": rates,
     "more seeds": more_seeds,
     "longer": longer,
+    "late tuning": lambda: [cell for cell in tuning() if _is_tuned_late(cell)],
 }

@@ -15,9 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path[0:1] = [str(ROOT), str(ROOT / "examples")]  # so that `study` and `pocket` are found from anywhere
 
-from study import records, tables, verdicts  # noqa: E402
+from study import health_tables, records, tables, verdicts  # noqa: E402
 from study.figures import Results  # noqa: E402
-from study.grid import CONTROLS, RIVALS  # noqa: E402
+from study.grid import AUTO, CONTROLS, RIVALS  # noqa: E402
 from study.plot import plot  # noqa: E402
 from study.real import tables as real  # noqa: E402
 from study.regimes import regimes_table  # noqa: E402
@@ -30,12 +30,13 @@ SECTIONS = {
     "regimes": regimes_table,
     "claims": verdicts.claims_table,
     "start": tables.start_table,
-    "health": tables.health_table,
-    "signals": tables.signal_table,
+    "health": health_tables.health_table,
+    "signals": health_tables.signal_table,
+    "auto": health_tables.auto_table,
     "longer": tables.longer_table,
     "main": tables.main_table,
     "paired": tables.paired_table,
-    "arms": lambda results: tables.arms_table(results, ["plain", "repro", *CONTROLS, *RIVALS]),
+    "arms": lambda results: tables.arms_table(results, ["plain", "repro", *CONTROLS, *AUTO, *RIVALS]),
     "controls": tables.control_table,
     "ablations": tables.ablation_table,
     "auc": tables.auc_table,

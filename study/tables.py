@@ -18,8 +18,7 @@ from .figures import (
     number,
     table,
 )
-from .grid import ABLATION_SEEDS, CONTROLS, HEADLINE, LONGER_STEPS, MORE_SEEDS, PARTS, RIVALS, SEEDS, rates
-from .health import NEUTRAL
+from .grid import ABLATION_SEEDS, AUTO, CONTROLS, LONGER, LONGER_STEPS, MORE_SEEDS, PARTS, RIVALS, SEEDS, rates
 from .intervals import interval, paired, verdict_better
 from .tuning import by_setting
 
@@ -111,7 +110,7 @@ def ablation_table(results: Results) -> str:
     rows = []
     for task in TASKS:
         for arm in arms:
-            if arm in {"plain", "repro", *CONTROLS, *RIVALS}:
+            if arm in {"plain", "repro", *CONTROLS, *AUTO, *RIVALS}:
                 continue
             other = "recipe" if arm.startswith("recipe") else "repro"
             found = [results.difference(task, "grpo", arm, other, measure) for measure in MEASURES]
@@ -206,48 +205,6 @@ def leads_table(results: Results) -> str:
     return table(["task", "segments", "share of the cosine"], rows)
 
 
-def health_table(results: Results) -> str:
-    """Is each starting policy what the study needs?"""
-    rows = []
-    for task in TASKS:
-        found = [record for (name, kind, *_), record in results.cells.items() if (name, kind) == (task, "health")]
-        if not found:
-            continue
-        aucs = [
-            number(interval([record["objective auc"][form] for record in found]), "accuracy")
-            for form in ("repro", "recipe")
-        ]
-        shares = [
-            number(interval([record[name] for record in found]), "halfway") for name in ("beyond k", "longer gain")
-        ]
-        neutral = interval([sum(record["labels"].get(label, 0) for label in NEUTRAL) for record in found])
-        settled = []
-        for form in ("repro", "recipe"):
-            columns = zip(*(record["objective by steps"][form] for record in found), strict=False)
-            settled.append(", ".join(f"{interval(column).mean:.2f}" for column in columns))
-        rows.append([task, *aucs, shares[0], number(neutral, "accuracy"), shares[1], *settled])
-    head = [
-        *("task", "J, right or wrong: paper's form", "recipe", "more than k starts", "neutral segments"),
-        *("accuracy of longer thoughts", "J after 0, 1, … right steps: paper's form", "recipe"),
-    ]
-    return table(head, rows)
-
-
-def signal_table(results: Results) -> str:
-    """AUC of r of RePro and of its rivals, on the same scored completions."""
-    by_arm: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (task, algorithm, _, _), record in results.cells.items():
-        if algorithm == "health":
-            for arm, kinds in record["auc"].items():
-                for kind, value in kinds.items():
-                    by_arm[task, arm][kind].append(value)
-    rows = [
-        [task, arm, *(number(interval(found[kind]), "accuracy") for kind in ("useful", "inner", "step"))]
-        for (task, arm), found in sorted(by_arm.items(), key=lambda item: TASKS.index(item[0][0]))
-    ]
-    return table(["task", "signal", "useful", "useful, inner", "right or wrong"], rows)
-
-
 def longer_table(results: Results) -> str:
     """Three times the steps: means over seeds, and how much accuracy still rises."""
     found: dict[tuple[str, str], list[dict]] = defaultdict(list)
@@ -256,7 +213,7 @@ def longer_table(results: Results) -> str:
             found[record["task"], record["arm"]].append(record)
     rows = []
     for (task, arm), group in sorted(
-        found.items(), key=lambda item: (TASKS.index(item[0][0]), HEADLINE.index(item[0][1]))
+        found.items(), key=lambda item: (TASKS.index(item[0][0]), LONGER.index(item[0][1]))
     ):
         measures = ("halfway", "accuracy", "thinking_tokens", "backtracks")
         figures = [number(interval([measure_of(record, m) for record in group]), m) for m in measures]
@@ -311,7 +268,7 @@ def provenance(results: Results) -> str:
     versions = {f"{name} {number}" for record in results.records for name, number in record["versions"].items()}
     hours = sum(record["seconds"] for record in results.records) / 3600
     return (
-        f"{len(results.records)} cells, {hours:.1f} hours of one busy core, {dates[0]} to {dates[-1]}; commits "
+        f"{len(results.records)} cells, {hours:.1f} hours on shared cores, {dates[0]} to {dates[-1]}; commits "
         f"{', '.join(f'`{commit}`' for commit in commits)}; {', '.join(sorted(versions))}; "
         f"{', '.join(sorted({record['machine'] for record in results.records}))}. The whole grid has {len(SEEDS)} "
         f"seeds, {len(ABLATION_SEEDS)} for ablations, {len(SEEDS) + len(MORE_SEEDS)} for the headline arms of GRPO."

@@ -10,8 +10,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from repro_trl.method.advantage import normalize_rewards, reward_to_go
 from repro_trl.method.process_reward import process_rewards
-from study import chain, health, instruments, large, make, measure, records, sampler, signals
-from study.cell import Cell, run_cell
+from study import arms, auto, chain, health, instruments, large, make, measure, records, sampler, signals
+from study.cell import Cell, load, run_cell
 from study.tasks import TASKS
 
 DIGITS = TASKS["digits"]
@@ -198,6 +198,27 @@ def test_ranks_forget_how_far_an_outlier_lies():
         assert (group[kept].argsort() == rewards[first : first + 8][kept].argsort()).all()
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_auto_finds_where_each_starting_policy_answers(name):
+    task = TASKS[name]
+    policy, tokenizer = load(task)
+    torch.manual_seed(0)
+    drawn = measure.draw(policy.eval(), tokenizer, task, 0, num_problems=6, num_generations=8, held_out=False)
+    search = auto.search_in(drawn, policy, tokenizer)
+    assert search.chosen == measure.asked_by("recipe", name)[0]
+    found = auto.describe(search)
+    assert found["chosen"]["prefix"] == arms.PER_TASK["repro_answer_prefix"][name]
+    assert found["chosen"]["auc"] > 0.7 and found["chosen"]["auc"] >= found["paper"]["auc"] - found["paper"]["error"]
+    assert found["paper"]["prefix"] == "" and found["runner-up"]["prefix"] != found["chosen"]["prefix"]
+
+
+def test_auto_without_evidence_has_found_nothing(model, tokenizer):
+    torch.manual_seed(0)
+    drawn = measure.draw(model, tokenizer, DIGITS, 0, num_problems=1, num_generations=4)
+    search = auto.search_in(drawn, model, tokenizer)
+    assert search.chosen is None and set(auto.describe(search).values()) == {None}
+
+
 def test_perfect_rewards_have_perfect_auc(sample):
     values = torch.zeros(sample.batch["completion_ids"].shape)
     for segment in sample.segments:
@@ -291,6 +312,22 @@ def test_a_cell_again_gives_the_same(algorithm, arm):
         result.pop("seconds")
         assert len(result["curve"]) == 1 and 0 <= result["evaluations"]["1"]["accuracy"] <= 1
     assert found[0] == found[-1]
+
+
+@pytest.mark.slow
+def test_auto_trains_as_the_recipe_once_it_has_found_its_prefix():
+    by_hand, auto_found = (run_cell(Cell("digits", "grpo", arm, 3), steps=2) for arm in ("recipe", "recipe auto"))
+    found = auto_found.pop("auto")
+    assert found["step"] == 1 and found["chosen"]["prefix"] == "</think>\n\n"
+    assert by_hand.keys() == auto_found.keys()
+    assert [by_hand[key] == auto_found[key] for key in ("curve", "evaluations")] == [True, True]
+
+
+@pytest.mark.slow
+def test_j_in_the_papers_form_shows_the_trouble_within_five_steps():
+    curves = {arm: run_cell(Cell("digits", "grpo", arm, 3), steps=5)["curve"] for arm in ("repro", "recipe auto")}
+    asked_wrong, asked_right = ([step["objective_auc"] for step in curve] for curve in curves.values())
+    assert min(asked_right) > 0.9 and max(asked_wrong[2:]) < 0.85
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from study import figures, grid, plot, records, regimes, report, tuning, verdicts
+from study import figures, grid, health_tables, plot, records, regimes, report, tuning, verdicts
 from study.cell import Cell
 from study.intervals import Interval, all_of, interval, paired, verdict_better, verdict_equal
 from study.measure import auc
@@ -95,6 +95,8 @@ def test_the_grid_has_what_the_study_promises():
     assert len({cell.name for cell in cells}) == len(cells)
     main = {(cell.task, cell.algorithm, cell.arm, cell.seed) for cell in grid.main()}
     assert len(main) == 3 * 4 * 2 * 5
+    assert not [cell for cell in grid.ablations() if cell.task == "chain"]
+    assert {cell.name for cell in grid.tuning()} <= {cell.name for cell in cells}
     assert not {cell.seed for cell in grid.tuning()} & {cell.seed for cell in cells if not cell.overrides}
     for cell in cells:
         assert records.cell_of(json.loads(json.dumps(vars(cell)))).name == cell.name
@@ -222,6 +224,39 @@ def test_regimes_say_what_controls_do_as_well():
     head, _, *rows = regimes.regimes_table(results).splitlines()
     assert head == "|  | claim | digits | search | chain |"
     assert not any("GRPO-VPS" in row for row in rows), "rows of which nothing was run are left out"
+
+
+def made_up_health(task, seed, auto, gain):
+    record = made_up(task, "health", "start", seed, 0.5, 30)
+    chosen = {"chosen": {"prefix": auto} if auto is not None else None}
+    useful = {"repro": {"useful": 0.6}, "prefix auto": {"useful": 0.6 + gain}}
+    return record | {"auto": chosen, "objective auc": {"repro": 0.7, "auto": 0.7 + gain}, "auc": useful}
+
+
+def test_auto_is_set_against_the_papers_form():
+    made = [made_up_health("digits", seed, "</think>\n\n" if seed else None, 0.2 + seed / 100) for seed in range(3)]
+    made += [made_up_health("chain", seed, "</think>", 0.0) for seed in range(3)]
+    made += [made_up("chain", "grpo", arm, seed, 0.8, 30) for arm in ("repro", "prefix auto") for seed in range(2)]
+    _, _, *rows = health_tables.auto_table(figures.Results(made)).splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[0] for row in cells] == ["digits", "chain"]
+    assert cells[0][1] == "none (1 of 3), `'</think>\\n\\n'` (2 of 3)"
+    assert cells[0][2] == cells[0][3] == "+0.210 ± 0.025 (better)" and cells[0][4] == "– (not run)"
+    assert cells[1][2] == "+0.000 ± 0.000 (as good)" and cells[1][4] == "+0.000 ± 0.000 (unclear, 2 seeds)"
+
+
+@pytest.mark.parametrize(
+    ("mean", "half_width", "verdict"),
+    [
+        (0.1, 0.05, "better"),
+        (-0.1, 0.05, "worse"),
+        (0.0, 0.01, "as good"),
+        (0.05, 0.06, "as good"),
+        (0, 0.1, "unclear"),
+    ],
+)
+def test_as_good_as_another_form(mean, half_width, verdict):
+    assert health_tables.verdict_not_worse(Interval(mean, half_width, 3)) == verdict
 
 
 def test_what_was_not_run_does_not_hide_what_was():
