@@ -90,8 +90,8 @@ def train(algorithm: str, folder: Path, float32: bool = True, resume: str | None
 
 def difference(batch: dict[str, Any]) -> float:
     """
-    The largest difference of a sampled token's log-probability between trainer and vLLM, in nats; for log-probabilities
-    below -1 relative to them.
+    The largest difference of a sampled token's log-probability between trainer and vLLM: in nats down to -1, relative
+    below.
     """
     trained, sampled = batch["old_per_token_logps"], batch["sampling_per_token_logps"]
     differences = (trained - sampled).abs() / sampled.abs().clamp(min=1)
