@@ -33,7 +33,7 @@ def install(session: nox.Session, end: str, extras: str) -> None:
 
 
 @nox.session
-@nox.parametrize("end", ENDS, ids=ENDS)
+@nox.parametrize("end", list(ENDS), ids=list(ENDS))
 def tests(session: nox.Session, end: str) -> None:
     """All tests but those of several processes and the slow ones; `nox -s tests -- -m slow` runs others."""
     install(session, end, "test,deepspeed")
@@ -41,7 +41,7 @@ def tests(session: nox.Session, end: str) -> None:
 
 
 @nox.session
-@nox.parametrize("end", ENDS, ids=ENDS)
+@nox.parametrize("end", list(ENDS), ids=list(ENDS))
 def contract(session: nox.Session, end: str) -> None:
     """What the trainers rely on in TRL and transformers, and every feature of TRL's trainer with RePro on top."""
     install(session, end, "test")
