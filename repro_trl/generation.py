@@ -189,6 +189,7 @@ class VllmSampler:
         trust_remote_code: bool = False,
     ) -> None:
         from vllm import LLM
+        from vllm.platforms import current_platform
 
         self.tokenizer = tokenizer
         self._speaks = process == 0
@@ -201,6 +202,9 @@ class VllmSampler:
             options["gpu_memory_utilization"] = settings.gpu_memory_utilization
         if settings.max_model_length is not None:
             options["max_model_len"] = settings.max_model_length
+        if current_platform.is_cpu():
+            # There vLLM cannot read a prompt in parts when its completion has a seed of its own.
+            options["enable_chunked_prefill"] = False
         if processes > 1:
             # Under a launcher the engine must not start processes that would take the launcher's place in the process
             # group. Processes that share a model draw alike.

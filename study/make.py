@@ -4,8 +4,8 @@
 
 Everything is drawn from fixed seeds and computed on one thread, so the same machine and versions give the same bytes.
 The search policy is made from nothing; that of chain from the digits policy, which knows sums of two digits. The
-digits policy comes from `examples/pocket/make.py` with heads of 24. The study keeps a copy of its own, so that results
-stay reproducible when the bundled model changes.
+digits policy comes from `examples/pocket/make.py`, before it widens heads from 24 to 32. The study keeps a copy of its
+own, so that results stay reproducible when the bundled model changes.
 """
 
 import argparse

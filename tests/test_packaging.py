@@ -209,6 +209,14 @@ def nox_sessions() -> set[str]:
     return names
 
 
+def test_nox_reads_its_file():
+    pytest.importorskip("nox", reason="nox is not installed")
+    command = [sys.executable, "-m", "nox", "--list", "-f", str(ROOT / "noxfile.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert all(name in done.stdout for name in nox_sessions())
+
+
 def test_files_that_scripts_name_are_there():
     texts = [
         (ROOT / name).read_text(encoding="utf-8") for name in ("noxfile.py", ".ci/run", ".ci/wheel", "CONTRIBUTING.md")

@@ -33,7 +33,6 @@ BOX, BARE, OPENED_BOX = "whole box", "bare answer", "bare answer, box opened"
 PREFIXES = ("", "The final answer is ", "Final answer: ")
 PROBLEM_SEED = 1000
 
-
 SETTINGS = ScoringSettings(repro_think_end=None)
 """The policy writes no marker: it thinks to the end of its completion."""
 

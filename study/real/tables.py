@@ -82,7 +82,7 @@ def _given(prefix: str) -> str:
 def separation_table(results: Results) -> str:
     """AUC and gain of J by prefix and by what is scored."""
     if not _problems():
-        return "Not run yet."
+        return ""
     found, rows = _separations(), []
     for index, (prefix, scored) in enumerate(forms()):
         rows.append(
@@ -102,7 +102,7 @@ def separation_table(results: Results) -> str:
 def turn_table(results: Results) -> str:
     """What the end-of-turn token changes, on completions that have one."""
     if not _problems():
-        return "Not run yet."
+        return ""
     problems = [
         record | {"completions": [completion for completion in record["completions"] if completion["ended"]]}
         for record in _problems()
@@ -119,7 +119,7 @@ def turn_table(results: Results) -> str:
 def difference_table(results: Results) -> str:
     """What scoring only the bare answer changes in the AUC at the end."""
     if not _problems():
-        return "Not run yet."
+        return ""
     found, places = _separations(), {form: index for index, form in enumerate(forms())}
     rows = []
     for prefix in dict.fromkeys(prefix for prefix, _ in places):
@@ -134,7 +134,7 @@ def difference_table(results: Results) -> str:
 def completions_line(results: Results) -> str:
     """What was sampled, in a sentence."""
     if not _problems():
-        return "Not run yet."
+        return "Not run yet: `python study/real/run.py separation`."
     completions = _separations().completions
     record = _problems()[0]
     ended = fmean(completion["ended"] for completion in completions)
@@ -151,7 +151,7 @@ def auto_line(results: Results) -> str:
     """What `repro_answer_prefix="auto"` takes, in a sentence."""
     found = [record for record in read(SEPARATION_FILE) if record["kind"] == "auto"]
     if not found:
-        return "Not run yet."
+        return ""
     (record,) = found
     if not record["candidates"]:
         return f"`auto` finds too few right or too few wrong completions among {record['count']}."
@@ -208,7 +208,7 @@ def training_table(results: Results) -> str:
         if found:
             columns = ([one[measure] for one in found] for measure in MEASURES)
             rows.append([name, *(_seeds(c, f) for c, (_, f) in zip(columns, MEASURES.values(), strict=True))])
-    return table(["", *(name for name, _ in MEASURES.values())], rows) if rows else "Not run yet."
+    return table(["", *(name for name, _ in MEASURES.values())], rows) if rows else ""
 
 
 def _seeds(values: list[float | None], form: str) -> str:
@@ -237,7 +237,7 @@ def curve_table(results: Results) -> str:
             steps = [[step[measure] for step in at_step if measure in step] for at_step in zip(*curves, strict=True)]
             if any(steps):
                 rows.append([name, NAMES[arm], *(f"{fmean(values):{form}}" if values else "–" for values in steps)])
-    return table(["", "", *(f"{step + 1}" for step in range(Plan().steps))], rows) if rows else "Not run yet."
+    return table(["", "", *(f"{step + 1}" for step in range(Plan().steps))], rows) if rows else ""
 
 
 SECTIONS: dict[str, Callable[[Results], str]] = {

@@ -11,6 +11,7 @@ from tiny_tokenizers import byte_level_tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.generation import TemperatureLogitsWarper, TopPLogitsWarper
+from vllm_stand_in import engine_core, vllm_modules
 
 from repro_trl import generation as generation_module
 from repro_trl.demo import task as pocket_task
@@ -210,8 +211,7 @@ def asked(monkeypatch):
     class LLM:
         def __init__(self, **settings):
             calls.append(settings)
-            config = types.SimpleNamespace(max_model_len=settings.get("max_model_len", 40_000))
-            self.llm_engine = types.SimpleNamespace(model_config=config)
+            self.llm_engine = engine_core(settings)
 
         def generate(self, prompts, params, use_tqdm):
             calls.extend(zip(prompts, params, strict=True))
@@ -219,9 +219,8 @@ def asked(monkeypatch):
             reply = types.SimpleNamespace(token_ids=ids, finish_reason="length")
             return [types.SimpleNamespace(outputs=[reply]) for _ in prompts]
 
-    stand_in = types.ModuleType("vllm")
-    stand_in.LLM, stand_in.SamplingParams = LLM, lambda **settings: types.SimpleNamespace(**settings)
-    monkeypatch.setitem(sys.modules, "vllm", stand_in)
+    for name, module in vllm_modules(LLM).items():
+        monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(generation_module.importlib.util, "find_spec", lambda name: name == "vllm")
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
     return calls
@@ -238,6 +237,14 @@ def test_vllm_gets_the_same_prompts_settings_and_seeds(asked, problems):
         assert (params.temperature, params.top_p, params.max_tokens) == (0.6, 0.95, 32768)
     assert samples[0].truncated and samples[0].completion.endswith("\\boxed{5}")
     assert samples[0].thinking_tokens < samples[0].completion_tokens
+
+
+def test_prompts_are_read_whole_on_a_cpu(asked, monkeypatch):
+    for is_cpu in (False, True):
+        monkeypatch.setattr(sys.modules["vllm.platforms"].current_platform, "is_cpu", lambda is_cpu=is_cpu: is_cpu)
+        load_sampler(str(MODEL_DIR), None, "vllm", "auto", torch.device("cpu"))
+    on_gpu, on_cpu = asked
+    assert "enable_chunked_prefill" not in on_gpu and on_cpu["enable_chunked_prefill"] is False
 
 
 def test_vllm_and_what_is_longer_than_it_takes(asked, capsys):

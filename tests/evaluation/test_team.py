@@ -1,6 +1,5 @@
 """Several processes, of which some have little to do: all of them come to every meeting, and all of them end."""
 
-import importlib.machinery
 import os
 import sys
 import types
@@ -9,6 +8,7 @@ import pytest
 from ranks import backend_settings, run_ranks
 from tiny_evaluations import evaluation, write_problems
 from tiny_runs import token_reward, trl_settings
+from vllm_stand_in import engine_core, vllm_modules
 
 from repro_trl.demo import task as pocket_task
 from repro_trl.evaluation.records import Sample, Verdict, read_items
@@ -41,8 +41,7 @@ class MeetingLLM:
         import torch.distributed
 
         loads.append(settings)
-        config = types.SimpleNamespace(max_model_len=settings.get("max_model_len", 512))
-        self.llm_engine = types.SimpleNamespace(model_config=config)
+        self.llm_engine = engine_core(settings)
         if settings.get("distributed_executor_backend") == "external_launcher":
             torch.distributed.barrier()
 
@@ -57,10 +56,7 @@ class MeetingLLM:
 
 
 def put_engine():
-    module = types.ModuleType("vllm")
-    module.__spec__ = importlib.machinery.ModuleSpec("vllm", None)
-    module.LLM, module.SamplingParams = MeetingLLM, lambda **settings: types.SimpleNamespace(**settings)
-    sys.modules["vllm"] = module
+    sys.modules |= vllm_modules(MeetingLLM)
     loads.clear()
     sampled.clear()
 
@@ -83,7 +79,8 @@ def test_every_process_has_work_and_loads_the_engine(policy, held_out, tmp_path)
     assert [(status, len(loads), sampled) for status, loads, sampled in ranks] == [(0, 1, 5)] * 2
     assert all(settings["dtype"] == "float32" for _, (settings,), _ in ranks)  # as the weights were saved
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "vllm", None)
+        for name in vllm_modules(MeetingLLM):  # put back afterwards
+            patch.setitem(sys.modules, name, None)
         assert on_a_rank(policy, held_out, tmp_path / "one")[0] == 0
     assert final(tmp_path / "one") == final(tmp_path / "two")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from pocket.evaluate import Evaluation, evaluate, format_table
-from pocket.make import MODEL_DIR, make, make_tokenizer
+from pocket.make import HEAD_DIM, MODEL_DIR, make, make_model, make_tokenizer, widen_heads
 from pocket.traces import (
     DELIMITER,
     THINK_END,
@@ -215,7 +215,7 @@ def test_evaluate_leaves_the_random_state_and_the_mode_alone(model, tokenizer):
 
 def test_the_starting_policy_is_mediocre_and_verbose(model, tokenizer):
     assert model.num_parameters() <= 1_000_000
-    assert model.config.head_dim == 32  # vLLM's CPU attention refuses smaller heads
+    assert model.config.head_dim == HEAD_DIM == 32  # vLLM's CPU attention refuses smaller heads
     assert sum(path.stat().st_size for path in Path(MODEL_DIR).iterdir()) < 2_000_000
     held_out = task.eval_dataset(128, seed=7)
     start = evaluate(model, tokenizer, held_out)
@@ -244,6 +244,22 @@ def restored_torch():
     yield
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(False)
+
+
+def test_wider_heads_are_the_same_function(tokenizer):
+    torch.manual_seed(0)
+    narrow = make_model(tokenizer).eval()
+    for name, parameter in narrow.named_parameters():
+        if name.endswith(("proj.weight", "norm.weight")):
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    ids = torch.randint(3, len(tokenizer), (2, 300))
+    with torch.no_grad():
+        expected = narrow(ids).logits
+        for head_dim in (32, 64):
+            wide = widen_heads(narrow, head_dim)
+            assert wide.config.head_dim == head_dim and narrow.config.head_dim == 24
+            assert wide.model.layers[0].self_attn.q_proj.out_features == 4 * head_dim
+            torch.testing.assert_close(wide(ids).logits, expected, atol=1e-3, rtol=1e-3)
 
 
 def test_two_short_runs_of_the_script_give_the_same_bytes(tmp_path, restored_torch):

@@ -79,12 +79,23 @@ def train(algorithm: str, folder: Path, float32: bool = True, resume: str | None
         "read_on_trls_pass": trainer.scored,
         "forwards": trainer.forwards_per_batch,
         "per_token": [batch["advantages"].dim() == 2 for batch in trainer.batches],
+        "differences": [difference(batch) for batch in trainer.batches if "old_per_token_logps" in batch],
         "corrected": ["importance_sampling_ratio" in batch for batch in trainer.batches],
         "completions": [batch["completion_ids"].tolist() for batch in trainer.batches],
         "processes": trainer.accelerator.num_processes,
         "form": trainer._scorer.reader.form.prefix if trainer.args.repro_alpha else None,
         "greedy": greedy_completions(trainer) if trainer.args.vllm_mode == "colocate" else None,
     }
+
+
+def difference(batch: dict[str, Any]) -> float:
+    """
+    The largest difference of a sampled token's log-probability between trainer and vLLM: in nats down to -1, relative
+    below.
+    """
+    trained, sampled = batch["old_per_token_logps"], batch["sampling_per_token_logps"]
+    differences = (trained - sampled).abs() / sampled.abs().clamp(min=1)
+    return differences[batch["completion_mask"].bool()].max().item()
 
 
 def greedy_completions(trainer: Any) -> tuple[list[list[int]], list[list[int]]]:

@@ -71,7 +71,7 @@ def completions(model, tokenizer) -> list[Completion]:
     generations = TransformersSampler(model, tokenizer).generate(
         [prompt_ids(tokenizer, prompt) for prompt, _ in wanted],
         [completion_seed(index) for index in range(len(wanted))],
-        Sampling(temperature=0.6, top_p=1.0, max_new_tokens=64),
+        Sampling(temperature=0.6, top_p=1.0, max_new_tokens=48),
     )
     made = []
     for (prompt, answer), generation in zip(wanted, generations, strict=True):

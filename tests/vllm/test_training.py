@@ -36,11 +36,6 @@ def assert_same_completions(run):
     assert of_vllm == of_transformers
 
 
-def differences(run):
-    """The largest difference of a token's log-probability between trainer and vLLM, in each step."""
-    return [entry["sampling/sampling_logp_difference/max"] for entry in run["logged"]]
-
-
 @pytest.mark.parametrize("algorithm", ["grpo", "reinforce++", "ppo"])
 def test_answers_are_read_on_trls_pass_and_new_weights_arrive(tmp_path, algorithm):
     result = run(tmp_path, algorithm, eval_strategy="steps", eval_steps=2, per_device_eval_batch_size=16)
@@ -49,7 +44,7 @@ def test_answers_are_read_on_trls_pass_and_new_weights_arrive(tmp_path, algorith
     assert result["forwards"] == [4, 4, 2] and result["read_on_trls_pass"] == 3
     assert result["corrected"] == [True] * 3 and len(result["evaluated"]) == 1
     # In the second step, too, when the weights are no longer those on disk.
-    assert max(differences(result)) < 1e-5
+    assert max(result["differences"]) < 1e-5
     assert_same_completions(result)
 
 
@@ -76,19 +71,19 @@ def test_importance_sampling_correction(tmp_path, mode):
 
 
 def test_adapters(tmp_path):
-    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear", init_lora_weights=False)
-    result = run(tmp_path, "grpo", peft_config=lora, beta=0.1)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=4, target_modules="all-linear")
+    result = run(tmp_path, "grpo", peft_config=lora, beta=0.1, learning_rate=1e-2)
     check(result)
-    assert result["read_on_trls_pass"] == 2 and max(differences(result)) < 1e-5
+    assert result["read_on_trls_pass"] == 2 and max(result["differences"]) < 1e-5
     assert_same_completions(result)
 
 
 def test_where_the_policy_answers_is_found(tmp_path):
-    result = run(tmp_path, "grpo", repro_answer_prefix="auto")
+    result = run(tmp_path, "grpo", repro_answer_prefix="auto", per_device_train_batch_size=16, max_steps=3)
     check(result)
     assert result["form"].startswith("</think>\n\n")
     # Once the form is chosen, answers are read on TRL's pass.
-    assert result["read_on_trls_pass"] == 1 and result["forwards"][1] == 4
+    assert result["read_on_trls_pass"] >= 1 and result["forwards"][-1] == 4
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
@@ -97,7 +92,7 @@ def test_two_processes(tmp_path, algorithm):
     for result in results:
         check(result)
         assert result["processes"] == 2 and result["forwards"] == [4, 4] and result["read_on_trls_pass"] == 2
-        assert max(differences(result)) < 1e-5
+        assert max(result["differences"]) < 1e-5
         assert_same_completions(result)
     one, other = results
     assert one["losses"] == other["losses"] and one["completions"] != other["completions"]
@@ -118,12 +113,15 @@ def test_as_configured_vllm_computes_in_16_bits(tmp_path):
     """TRL names no dtype: weights saved in float32 become bfloat16 in colocate mode, as docs/howto/vllm.md says."""
     result = run(tmp_path, "grpo", float32=False)
     check(result)
-    assert 1e-4 < max(differences(result)) < 0.3
+    assert 1e-4 < max(result["differences"]) < 0.3
 
 
 def test_the_command_under_accelerate_launch(tmp_path):
     """As a user runs it, with nothing set from within."""
-    arguments = "--use_vllm true --vllm_mode colocate --vllm_max_model_length 256 --max_steps 1 --eval_strategy no"
+    arguments = (
+        "--use_vllm true --vllm_mode colocate --vllm_max_model_length 256 --max_steps 1 --logging_steps 1 "
+        "--per_device_train_batch_size 8 --num_eval_problems 0"
+    )
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     command += [str(ROOT / "examples" / "grpo_repro.py"), *arguments.split(), "--output_dir", str(tmp_path / "run")]
     variables = os.environ | environment(tmp_path)
