@@ -102,14 +102,9 @@ def scorer_from_arguments(arguments: argparse.Namespace) -> "CompletionScorer":
     names = {f.name for f in dataclasses.fields(ReproConfigMixin)} - _TRAINING_SETTINGS
     settings = ScoringSettings(**{name: getattr(arguments, name) for name in names})
     name, revision = arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision
-    tokenizer = load_tokenizer(name, revision, arguments.trust_remote_code)
+    trusted = arguments.trust_remote_code
+    tokenizer = load_tokenizer(name, revision, trusted)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    model = load_model(
-        name,
-        revision,
-        arguments.dtype,
-        arguments.device or accelerator,
-        arguments.trust_remote_code,
-        arguments.attn_implementation,
-    )
+    device = arguments.device or accelerator
+    model = load_model(name, revision, arguments.dtype, device, trusted, arguments.attn_implementation)
     return CompletionScorer(model, tokenizer, settings, arguments.temperature, arguments.batch_size)

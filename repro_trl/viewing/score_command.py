@@ -55,10 +55,8 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """What decides the scores of a row."""
     ignored = {"input", "output", "overwrite", "command"}
     settings = {name: value for name, value in vars(arguments).items() if name not in ignored}
-    return {
-        **settings,
-        "model_files": model_files(arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision),
-    }
+    files = model_files(arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision)
+    return {**settings, "model_files": files}
 
 
 def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> None:
