@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from peft import LoraConfig
+from ranks import free_port
 from vllm_on_cpu import ROOT, TIMEOUT, environment, run_with_vllm
 from vllm_runs import train
 
@@ -122,8 +123,10 @@ def test_the_command_under_accelerate_launch(tmp_path):
         "--use_vllm true --vllm_mode colocate --vllm_max_model_length 256 --max_steps 1 --logging_steps 1 "
         "--per_device_train_batch_size 8 --num_eval_problems 0"
     )
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += [str(ROOT / "examples" / "grpo_repro.py"), *arguments.split(), "--output_dir", str(tmp_path / "run")]
+    config = str(ROOT / "accelerate_configs" / "multi_cpu.yaml")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", "2"]
+    command += ["--main_process_port", str(free_port()), str(ROOT / "examples" / "grpo_repro.py")]
+    command += [*arguments.split(), "--output_dir", str(tmp_path / "run")]
     variables = os.environ | environment(tmp_path)
     done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr[-4000:]
