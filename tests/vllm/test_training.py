@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 from peft import LoraConfig
 from ranks import free_port
@@ -121,7 +122,7 @@ def test_the_command_under_accelerate_launch(tmp_path):
     """As a user runs it, with nothing set from within."""
     arguments = (
         "--use_vllm true --vllm_mode colocate --vllm_max_model_length 256 --max_steps 1 --logging_steps 1 "
-        "--per_device_train_batch_size 8 --num_eval_problems 0"
+        "--per_device_train_batch_size 8 --num_eval_problems 0 --use_cpu true"
     )
     config = str(ROOT / "accelerate_configs" / "multi_cpu.yaml")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", "2"]
@@ -133,4 +134,6 @@ def test_the_command_under_accelerate_launch(tmp_path):
     history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
     (step,) = [entry for entry in history if "loss" in entry]
     assert step["repro/segments"] > 2 and 0 < step["sampling/sampling_logp_difference/max"] < 0.3
+    (completions,) = (tmp_path / "run" / "completions").glob("*.parquet")
+    assert pq.read_metadata(completions).num_rows == 16  # of both processes
     assert (tmp_path / "run" / "model.safetensors").exists()
