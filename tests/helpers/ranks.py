@@ -72,9 +72,7 @@ def run_ranks(
     """
     if backend.startswith("zero"):
         pytest.importorskip("deepspeed", reason="deepspeed is not installed")
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     receivers, processes = [], []
     for rank in range(world_size):
         receiver, sender = _context.Pipe(duplex=False)
@@ -104,6 +102,13 @@ def run_ranks(
         for process in processes:
             process.kill()
             process.join()
+
+
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def _run(function, args, rank, world_size, port, backend, folder, sender) -> None:

@@ -5,12 +5,12 @@ which needs GPUs, so that here the policy stays as it is, and the sending is lef
 
 import os
 import signal
-import socket
 import subprocess
 import time
 
 import pytest
 import requests
+from ranks import free_port
 from trl.scripts.vllm_serve import ScriptArguments, build_command
 from vllm_on_cpu import TIMEOUT, environment, run_with_vllm
 from vllm_runs import train
@@ -24,9 +24,7 @@ pytestmark = pytest.mark.vllm
 def server(tmp_path_factory):
     """Address of a server with the settings that TRL asks for, in float32."""
     folder = tmp_path_factory.mktemp("server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = ScriptArguments(str(MODEL_DIR), host="127.0.0.1", port=port, dtype="float32", max_model_len=256)
     variables = os.environ | environment(folder) | {"VLLM_SERVER_DEV_MODE": "1"}
     with (folder / "log").open("w") as log:

@@ -6,8 +6,10 @@ import os
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 from peft import LoraConfig
+from ranks import free_port
 from vllm_on_cpu import ROOT, TIMEOUT, environment, run_with_vllm
 from vllm_runs import train
 
@@ -120,14 +122,18 @@ def test_the_command_under_accelerate_launch(tmp_path):
     """As a user runs it, with nothing set from within."""
     arguments = (
         "--use_vllm true --vllm_mode colocate --vllm_max_model_length 256 --max_steps 1 --logging_steps 1 "
-        "--per_device_train_batch_size 8 --num_eval_problems 0"
+        "--per_device_train_batch_size 8 --num_eval_problems 0 --use_cpu true"
     )
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
-    command += [str(ROOT / "examples" / "grpo_repro.py"), *arguments.split(), "--output_dir", str(tmp_path / "run")]
+    config = str(ROOT / "accelerate_configs" / "multi_cpu.yaml")
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", "2"]
+    command += ["--main_process_port", str(free_port()), str(ROOT / "examples" / "grpo_repro.py")]
+    command += [*arguments.split(), "--output_dir", str(tmp_path / "run")]
     variables = os.environ | environment(tmp_path)
     done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr[-4000:]
     history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
     (step,) = [entry for entry in history if "loss" in entry]
     assert step["repro/segments"] > 2 and 0 < step["sampling/sampling_logp_difference/max"] < 0.3
+    (completions,) = (tmp_path / "run" / "completions").glob("*.parquet")
+    assert pq.read_metadata(completions).num_rows == 16  # of both processes
     assert (tmp_path / "run" / "model.safetensors").exists()
