@@ -271,5 +271,6 @@ def test_two_short_runs_of_the_script_give_the_same_bytes(tmp_path, restored_tor
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == sorted(path.name for path in MODEL_DIR.iterdir())
     assert filecmp.cmpfiles(tmp_path / "a", tmp_path / "b", names, shallow=False)[0] == names
-    assert filecmp.cmp(tmp_path / "a" / "config.json", MODEL_DIR / "config.json", shallow=False)
+    made, bundled = (json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "a", MODEL_DIR))
+    assert {**made, "transformers_version": bundled["transformers_version"]} == bundled
     assert not filecmp.cmp(tmp_path / "a" / "model.safetensors", MODEL_DIR / "model.safetensors", shallow=False)

@@ -85,7 +85,7 @@ def test_trackio(tmp_path):
 
 
 def test_wandb_offline(tmp_path):
-    pytest.importorskip("wandb", reason="needs wandb, which no extra installs")
+    pytest.importorskip("wandb", reason="needs wandb (the extra `test`)")
     run(tmp_path, "wandb", WANDB_MODE="offline", WANDB_DIR=str(tmp_path))
     (record,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     content = record.read_bytes()
