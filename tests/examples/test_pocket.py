@@ -1,4 +1,5 @@
 import filecmp
+import json
 import random
 from pathlib import Path
 
