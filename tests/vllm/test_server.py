@@ -36,8 +36,12 @@ def server(tmp_path_factory):
         wait_for(address, process, folder / "log")
         yield address
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:  # it is still starting
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def wait_for(address, process, log):
