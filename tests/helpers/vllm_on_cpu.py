@@ -3,8 +3,11 @@
 import functools
 import importlib.metadata
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +86,38 @@ def _prepared(variables: dict[str, str], function: Callable[..., Any], *args: An
     sys.path[:0] = variables["PYTHONPATH"].split(os.pathsep)
     torch._dynamo.config.disable = True  # torch is imported already, and has read its variables
     return function(*args)
+
+
+@contextmanager
+def started(command: list[str], folder: Path, **variables: str) -> Iterator[subprocess.Popen]:
+    """
+    A command in `folder` that may use vLLM, its output in `folder/log`. Afterwards it is gone, and so are the
+    processes that vLLM started for it.
+    """
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            command,
+            env=os.environ | environment(folder) | variables,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with suppress(ProcessLookupError):  # nothing is left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def run_command(command: list[str], folder: Path) -> str:
+    """Run a command that uses vLLM to its end, and return what it wrote."""
+    with started(command, folder) as process:
+        status = process.wait(TIMEOUT)
+    written = (folder / "log").read_text()
+    assert status == 0, written[-4000:]
+    return written
 
 
 def ask_for_float32() -> None:

@@ -2,11 +2,10 @@
 
 import json
 import os
-import subprocess
 import sys
 
 import pytest
-from vllm_on_cpu import TIMEOUT, environment, run_with_vllm
+from vllm_on_cpu import run_command, run_with_vllm
 
 from repro_trl.cli import main
 from repro_trl.demo import MODEL_DIR, task
@@ -49,10 +48,7 @@ def by_two(held_out, tmp_path_factory):
 def test_the_command_on_one_process_gives_the_same_records_as_on_two(by_two, held_out, tmp_path):
     """As a user runs it: the engine starts processes of its own."""
     command = [sys.executable, "-m", "repro_trl", *arguments(held_out, tmp_path / "out", *SAMPLED, *ENGINE)]
-    variables = os.environ | environment(tmp_path)
-    done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "vLLM is asked for float32" in done.stderr
+    assert "vLLM is asked for float32" in run_command(command, tmp_path)
     assert records(tmp_path / "out") == records(by_two)
     assert len(records(by_two).splitlines()) == 10
 

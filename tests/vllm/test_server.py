@@ -3,16 +3,13 @@ Rollouts from `vllm serve`, on a CPU, as far as TRL's client goes there: it gene
 which needs GPUs, so that here the policy stays as it is, and the sending is left out.
 """
 
-import os
-import signal
-import subprocess
 import time
 
 import pytest
 import requests
 from ranks import free_port
 from trl.scripts.vllm_serve import ScriptArguments, build_command
-from vllm_on_cpu import TIMEOUT, environment, run_with_vllm
+from vllm_on_cpu import TIMEOUT, run_with_vllm, started
 from vllm_runs import train
 
 from repro_trl.demo import MODEL_DIR
@@ -26,18 +23,10 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     port = free_port()
     settings = ScriptArguments(str(MODEL_DIR), host="127.0.0.1", port=port, dtype="float32", max_model_len=256)
-    variables = os.environ | environment(folder) | {"VLLM_SERVER_DEV_MODE": "1"}
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(
-            build_command(settings), env=variables, cwd=folder, stdout=log, stderr=log, start_new_session=True
-        )
     address = f"http://127.0.0.1:{port}"
-    try:
+    with started(build_command(settings), folder, VLLM_SERVER_DEV_MODE="1") as process:
         wait_for(address, process, folder / "log")
         yield address
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
 
 
 def wait_for(address, process, log):

@@ -2,15 +2,13 @@
 
 import json
 import math
-import os
-import subprocess
 import sys
 
 import pyarrow.parquet as pq
 import pytest
 from peft import LoraConfig
 from ranks import free_port
-from vllm_on_cpu import ROOT, TIMEOUT, environment, run_with_vllm
+from vllm_on_cpu import ROOT, run_command, run_with_vllm
 from vllm_runs import train
 
 pytestmark = pytest.mark.vllm
@@ -128,9 +126,7 @@ def test_the_command_under_accelerate_launch(tmp_path):
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", config, "--num_processes", "2"]
     command += ["--main_process_port", str(free_port()), str(ROOT / "examples" / "grpo_repro.py")]
     command += [*arguments.split(), "--output_dir", str(tmp_path / "run")]
-    variables = os.environ | environment(tmp_path)
-    done = subprocess.run(command, env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT)
-    assert done.returncode == 0, done.stderr[-4000:]
+    run_command(command, tmp_path)
     history = json.loads((tmp_path / "run" / "trainer_state.json").read_text())["log_history"]
     (step,) = [entry for entry in history if "loss" in entry]
     assert step["repro/segments"] > 2 and 0 < step["sampling/sampling_logp_difference/max"] < 0.3
