@@ -119,10 +119,9 @@ def claims_table(results: Results) -> str:
         for task in TASKS:
             found = cosine_values(results, task)
             change = paired(found[arm], found[other]) if arm in found else None
-            verdict = verdict_better(change, 0.01)
-            verdicts.append(verdict)
             if change is not None:
-                figures.append(f"{task} {number(change, 'accuracy', True)} ({verdict})")
+                verdicts.append(verdict_better(change, 0.01))
+                figures.append(f"{task} {number(change, 'accuracy', True)} ({verdicts[-1]})")
         rows.append([claim, f"**{all_of(verdicts)}**" if figures else NOT_RUN, "; ".join(figures)])
 
     nearer("gradients: paper's form nearer than outcome alone", "repro", "outcome")

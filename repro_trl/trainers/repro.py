@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from transformers.utils import logging
@@ -26,6 +25,7 @@ from .model_card import ReproModelCard
 from .policy_scorer import BatchScores, PolicyScorer
 from .prefix_search import PrefixSearch
 from .shared_pass import SharedPass, sharing_obstacle
+from .startup import check_dataset, check_engine_dtype
 from .trace_recorder import TraceRecorder
 
 logger = logging.get_logger(__name__)
@@ -78,8 +78,8 @@ class ReproMixin(ReproModelCard):
         elif not isinstance(args, ReproConfigMixin):
             args = self._config_class.from_trl(args)
         super().__init__(model, reward_funcs, args, *more, **kwargs)
-        self._check_dataset()
-        self._check_engine_dtype()
+        check_dataset(self)
+        check_engine_dtype(self)
         self._ground_truth = GroundTruth(self.train_dataset, args, answer_fn, self.accelerator.is_main_process)
         self._traces = TraceRecorder(self)
         self._markers = MarkerKeeper(self._tokenizer, self.args.repro_think_end, self.accelerator.is_main_process)
@@ -94,33 +94,7 @@ class ReproMixin(ReproModelCard):
             if self.args.repro_answer_prefix == AUTO_PREFIX:
                 self._prefix_search = self._kept["prefix_search"] = PrefixSearch(self._scorer)
 
-    # ------------------------------------------------------------------------------------------------ start-up checks
-
-    def _check_dataset(self) -> None:
-        columns = self.train_dataset.column_names
-        if columns is not None and "prompt" not in columns and self.environment_factories is None:
-            raise ValueError(
-                f"train_dataset has no column 'prompt', only {columns}. Rename the column that holds the problem, for "
-                "example dataset.rename_column('question', 'prompt')."
-            )
-
-    def _check_engine_dtype(self) -> None:
-        args = self.args
-        if not args.use_vllm or args.vllm_mode != "colocate" or not self.accelerator.is_main_process:
-            return
-        # TRL leaves the choice to vLLM, which takes 16 bits for weights that are saved in 32.
-        sampled = self.vllm_generation.llm.llm_engine.model_config.dtype
-        precision = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        trained = precision.get(self.accelerator.mixed_precision, self.model.dtype)
-        if sampled is not trained:
-            logger.warning(
-                "vLLM computes in %s, the trainer in %s: their log-probabilities differ, and TRL has no setting for "
-                "vLLM's dtype in colocate mode. Keep vllm_importance_sampling_correction=True, train in %s, or use "
-                "vllm_mode='server' and `vllm serve --dtype`.",
-                sampled,
-                trained,
-                sampled,
-            )
+    # ----------------------------------------------------------------------------------------------- what TRL hands on
 
     def _set_signature_columns_if_needed(self) -> None:
         # With `remove_unused_columns=True`, TRL keeps only what it reads itself.

@@ -11,7 +11,7 @@ from typing import Any
 from ranks import run_ranks
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT = 540
+TIMEOUT = 900
 """Seconds for processes that import vLLM, load a model and train or evaluate."""
 
 ENVIRONMENT = {

@@ -48,14 +48,14 @@ def test_inspect_shows_what_score_computes(source, folder, completions, tmp_path
     for trace, numbers, completion in zip(shown, scored, completions, strict=False):
         assert trace.objective == numbers["objective"] and all(value < 0 for value in numbers["objective"])
         assert len(numbers["advantages"]) == len(completion.ids)
-    assert sum(len(numbers["boundaries"]) > 3 for numbers in scored) > 2
+    assert sum(len(numbers["boundaries"]) > 2 for numbers in scored) > 4
     assert imread(picture).shape[0] > 300
 
     chromium.get(page.as_uri())
     columns = find_all(chromium, "article.completion")
     assert len(columns) == 4
-    for column, trace in zip(columns, shown, strict=False):
-        assert trace.completion.splitlines()[0] in text(column)
+    # Columns out of sight are filled when they come into it.
+    assert all(line in text(columns[0]) for line in shown[0].completion.split("\n\n"))
     assert not [entry for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
 
 

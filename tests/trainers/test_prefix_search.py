@@ -56,7 +56,8 @@ def test_closings_of_every_kind(name, tmp_path):
     closing = CLOSINGS[name]
     marker = "[/THINK]" if "[/THINK]" in closing else "</think>"
     path = save_closing_policy(closing, tmp_path / "policy")
-    trainer = train(path, tmp_path, gradient_accumulation_steps=2, repro_think_end=marker)
+    trainer = train(path, tmp_path, gradient_accumulation_steps=2, max_steps=4, repro_think_end=marker)
+    assert trainer._prefix_search.chosen is not None, "four batches had too few right or too few wrong completions"
     form = trainer._scorer.reader.form
     # With or without the opening of the template, it is what the policy writes.
     assert (form.prefix + form.template.format(answer="\0").split("\0")[0]) == closing
