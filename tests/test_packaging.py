@@ -65,7 +65,7 @@ def test_floors_are_the_oldest_versions_that_are_tested():
             assert floors == [oldest[name]], f"{name}: pyproject.toml has {specifier}, tested is {oldest[name]}"
 
 
-@pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt"])
+@pytest.mark.parametrize("file", ["constraints.txt", "constraints-oldest.txt", "constraints-newest.txt"])
 def test_tested_versions_are_within_the_ranges(file):
     pinned = pins(file)
     for requirement in requirements():
@@ -75,9 +75,11 @@ def test_tested_versions_are_within_the_ranges(file):
 
 def test_the_page_of_versions_has_what_is_pinned():
     page = (ROOT / "docs" / "versions.md").read_text(encoding="utf-8")
-    newest = pins("constraints.txt")
-    for name, version in pins("constraints-oldest.txt").items():
-        assert re.search(rf"^\| {name} \| {version} \| {newest[name]} \|$", page, re.MULTILINE | re.IGNORECASE), name
+    oldest, pinned, newest = (pins(f"constraints{end}.txt") for end in ("-oldest", "", "-newest"))
+    assert oldest.keys() == newest.keys()
+    for name in oldest:
+        row = rf"^\| {name} \| {oldest[name]} \| {pinned[name]} \| {newest[name]} \|$"
+        assert re.search(row, page, re.MULTILINE | re.IGNORECASE), name
 
 
 def test_python_versions_agree():
@@ -192,7 +194,9 @@ def test_workflows_run_what_exists(workflow):
         if words[0] == "nox":
             session = words[words.index("-s") + 1]
             matrix = re.search(r"\$\{\{ matrix\.\w+ \}\}", session)
-            wanted = {session.replace(matrix[0], end) for end in ("oldest", "newest")} if matrix else {session}
+            wanted = (
+                {session.replace(matrix[0], name) for name in ("oldest", "pinned", "newest")} if matrix else {session}
+            )
             assert wanted <= known, f"{command}: noxfile.py has {sorted(known)}"
         else:
             assert words[0] in {"pip", "ruff", "test"}, command

@@ -38,7 +38,7 @@ def train_and_report(trainer: Any, dataset_name: str | None = None) -> None:
         print("\n" + whereabouts(args.output_dir, command), flush=True)
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=dataset_name)
-    trainer.end()
+    trainer.accelerator.end_training()
 
 
 def before_and_after(trainer: Any, columns: dict[str, str]) -> Rows:
