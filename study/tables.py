@@ -270,7 +270,7 @@ def provenance(results: Results) -> str:
     return (
         f"{len(results.records)} cells, {hours:.1f} hours on shared cores, {dates[0]} to {dates[-1]}; commits "
         f"{', '.join(f'`{commit}`' for commit in commits)}; {', '.join(sorted(versions))}; "
-        f"{', '.join(sorted({record['machine'] for record in results.records}))}. The whole grid has {len(SEEDS)} "
+        f"{'; '.join(sorted({record['machine'] for record in results.records}))}. The whole grid has {len(SEEDS)} "
         f"seeds, {len(ABLATION_SEEDS)} for ablations, {len(SEEDS) + len(MORE_SEEDS)} for the headline arms of GRPO."
     )
 
