@@ -17,8 +17,8 @@ from repro_trl.method.objective import answer_log_probs
     ("model_type", "settings", "reason"),
     [
         ("opt", {"word_embed_proj_dim": 32, "ffn_dim": 48}, "positions"),
-        ("bloom", {}, "positions"),
-        ("falcon", {"alibi": True}, "positions"),
+        ("bloom", {}, "position ids"),
+        ("falcon", {"alibi": True}, "position ids"),
         ("mamba", {"state_size": 4}, "recurrent"),
         ("lfm2", {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}, "conv"),
         ("gpt_neo", {"attention_types": [[["global", "local"], 1]], "window_size": 5}, "its own attention masks"),
