@@ -120,6 +120,8 @@ def check_values(config: Mapping[str, Any], types: Mapping[str, str], source: st
         ValueError: the first value of a kind that its setting does not take.
     """
     for name, value in config.items():
+        if name == "resume_from_checkpoint" and isinstance(value, bool):
+            continue  # Declared as text, but `Trainer.train` takes true for the newest checkpoint.
         if name in types and not _takes(types[name], value):
             hint = ""
             if isinstance(value, bool):

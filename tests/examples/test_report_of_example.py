@@ -47,6 +47,7 @@ def recompute(folder):
         "thinking tokens": "thinking_tokens",
         "truncated": "completions/clipped_ratio",
         "J gain": "repro/objective_gain",
+        "J AUC": "repro/objective_auc",
         "process reward": "repro/process_reward/mean",
     }
     figures = {
@@ -119,7 +120,7 @@ def test_the_table_equals_a_recomputation_from_the_raw_files(runs, report):
         text = shown(difference, name)
         assert float(match[6].replace("–", "nan")) == pytest.approx(float(text.replace("–", "nan")), nan_ok=True), line
         checked += 1
-    assert checked == 2 * (12 + 6 + 12)
+    assert checked == 2 * (13 + 6 + 13)
 
 
 class _Cells(HTMLParser):
@@ -148,7 +149,7 @@ def test_the_page_has_the_numbers_of_the_table(runs, report):
     rows = [row for row in _Cells(page.partition("<h2>What was compared")[0]).rows if len(row) == 7]
     values = [row[2:6] for row in rows if row[1].startswith("repro_alpha")]
     pattern = re.compile(r"repro_alpha=0\.[01] +(\S+) +(\S+) +(\S+) +(\S+) +[01]")
-    assert values == [list(match.groups()) for match in pattern.finditer(printed)] and len(values) == 60
+    assert values == [list(match.groups()) for match in pattern.finditer(printed)] and len(values) == 64
 
 
 def test_what_is_missing_is_said(report):

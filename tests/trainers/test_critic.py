@@ -221,5 +221,5 @@ def test_explained_variance_rises_where_the_prompt_decides_the_return(tmp_path):
 
 def test_plain_config_is_refused(tmp_path):
     args = GRPOConfig(str(tmp_path), use_cpu=True, bf16=False)
-    with pytest.raises(ValueError, match="give PPOTrainer a PPOConfig"):
+    with pytest.raises(ValueError, match="pass PPOTrainer a PPOConfig"):
         PPOTrainer(SimpleNamespace(), count_reward, args, None)

@@ -151,7 +151,7 @@ def test_plain_trl_config_gets_the_defaults_of_repro_and_of_the_algorithm(tmp_pa
     trainer = ReproReinforcePlusPlusTrainer(policy, token_reward, GRPOConfig(**settings(tmp_path)), dataset)
     assert trainer.args.repro_alpha == 0.05 and trainer.args.gamma == 1.0 and not trainer.args.use_group_baseline
     assert trainer.args.max_completion_length == 24
-    with pytest.raises(ValueError, match="give ReinforcePlusPlusTrainer a ReinforcePlusPlusConfig"):
+    with pytest.raises(ValueError, match="pass ReinforcePlusPlusTrainer a ReinforcePlusPlusConfig"):
         ReinforcePlusPlusTrainer(policy, token_reward, GRPOConfig(**settings(tmp_path)), dataset)
 
 
