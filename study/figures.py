@@ -134,10 +134,15 @@ def cosine_values(results: Results, task: str, part: str = "cosines") -> dict[st
     return found
 
 
-def health_values(results: Results, task: str, name: str, key: str) -> Values:
-    """By seed, from the cells of the part "health"."""
+def health_records(results: Results, task: str) -> dict[int, dict[str, Any]]:
+    """By seed, the cells of the part "health"."""
     return {
-        seed: record[name][key]
+        seed: record
         for (cell_task, algorithm, _, seed), record in results.cells.items()
         if (cell_task, algorithm) == (task, "health")
     }
+
+
+def health_values(results: Results, task: str, name: str, key: str) -> Values:
+    """By seed, a value of the cells of the part "health"."""
+    return {seed: record[name][key] for seed, record in health_records(results, task).items()}

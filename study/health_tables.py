@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from .figures import TASKS, Results, health_values, number, table
+from .figures import TASKS, Results, health_records, health_values, number, table
 from .health import NEUTRAL
 from .intervals import MIN_SEEDS, Interval, interval, paired
 
@@ -14,7 +14,7 @@ def health_table(results: Results) -> str:
     """Is each starting policy what the study needs?"""
     rows = []
     for task in TASKS:
-        found = [record for (name, kind, *_), record in results.cells.items() if (name, kind) == (task, "health")]
+        found = health_records(results, task).values()
         if not found:
             continue
         aucs = [
@@ -56,7 +56,7 @@ def auto_table(results: Results) -> str:
     """What `repro_answer_prefix="auto"` finds, and what it is worth against the paper's form."""
     rows = []
     for task in TASKS:
-        records = [record for (name, kind, *_), record in results.cells.items() if (name, kind) == (task, "health")]
+        records = health_records(results, task).values()
         if not records:
             continue
         forms: dict[str, int] = defaultdict(int)
