@@ -144,18 +144,28 @@ def describe_environment() -> dict[str, Any]:
 
     import torch
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../repro_trl", ":!results")
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),
+        "commit": commit_of(Path(__file__).parent),
         "versions": {name: version(name) for name in ("torch", "transformers", "trl")},
         # Kernels, and with them the last digits, differ between instruction sets.
         "machine": f"{platform.machine()}, {platform.system()}, {torch.backends.cpu.get_cpu_capability()}",
     }
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of the code, with a plus where files differ from it; "unknown" in a copy without its history."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        commit = git("rev-parse", "--short", "HEAD")
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return "unknown"
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../repro_trl", ":!results")
+    return commit + ("+" if changed else "")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The study's arms, measurements and cells."""
 
 import random
+import re
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from repro_trl.method.advantage import normalize_rewards, reward_to_go
 from repro_trl.method.process_reward import process_rewards
 from study import arms, auto, chain, health, instruments, large, make, measure, records, sampler, signals
 from study.cell import Cell, load, run_cell
+from study.run import commit_of
 from study.tasks import TASKS
 
 DIGITS = TASKS["digits"]
@@ -360,3 +363,17 @@ def test_thoughts_of_the_larger_study_are_long():
     lengths = [len(ids) for ids in tokenizer(traces)["input_ids"]]
     assert sum(lengths) / len(lengths) > 450 and max(lengths) < task.max_completion_length
     assert sum(chain.make_trace(p, rng, large.STYLE)[1].endswith(f"{{{p.answer}}}") for p in problems) > 70
+
+
+def test_the_commit_is_recorded_where_there_is_one(tmp_path):
+    assert commit_of(tmp_path) == "unknown"
+    folder = tmp_path / "study"
+    folder.mkdir()
+    (folder / "arms.py").write_text("first")
+    (tmp_path / "repro_trl").mkdir()
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    assert re.fullmatch("[0-9a-f]{7,}", commit_of(folder))
+    (folder / "arms.py").write_text("second")
+    assert re.fullmatch(r"[0-9a-f]{7,}\+", commit_of(folder))
