@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
-from closing_policies import CLOSINGS, save_closing_policy
+from closing_policies import CLOSINGS, OTHER_MARKER, save_closing_policy
 from pocket.traces import accuracy_reward
 from ranks import backend_settings, run_ranks
 from tiny_policy import save_tiny_policy
@@ -54,7 +54,7 @@ def test_the_bundled_models_closing_is_found_in_the_first_batch(tmp_path, caplog
 @pytest.mark.parametrize("name", CLOSINGS)
 def test_closings_of_every_kind(name, tmp_path):
     closing = CLOSINGS[name]
-    marker = "[/THINK]" if "[/THINK]" in closing else "</think>"
+    marker = OTHER_MARKER if OTHER_MARKER in closing else "</think>"
     path = save_closing_policy(closing, tmp_path / "policy")
     trainer = train(path, tmp_path, gradient_accumulation_steps=2, max_steps=4, repro_think_end=marker)
     assert trainer._prefix_search.chosen is not None, "four batches had too few right or too few wrong completions"
