@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import trl
+from packaging.version import Version
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
@@ -63,6 +65,7 @@ def test_peak_memory_counts_what_is_alive_at_once():
     assert 2 * 2**22 <= peak_bytes(run) < 2.5 * 2**22
 
 
+@pytest.mark.skipif(Version(trl.__version__) < Version("1.15"), reason="older TRL computes its own pass differently")
 def test_memory_of_both_passes():
     from memory import measure_memory
 

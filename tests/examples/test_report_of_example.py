@@ -10,6 +10,7 @@ from tiny_run_folders import train_example
 from transformers import AutoTokenizer
 
 from repro_trl.cli import main
+from repro_trl.messages import completion_text
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def recompute(folder):
         frame = pd.read_parquet(folder / "completions" / f"completions_{step:05d}.parquet")
         # Twelve problems are held out, and sixteen completions fill a file.
         frame = frame.tail(12) if step in evaluated else frame
-        text = frame["completion"].map(lambda messages: messages[0]["content"].partition("</think>")[0])
+        text = frame["completion"].map(lambda completion: completion_text(completion).partition("</think>")[0])
         lengths = text.map(lambda thought: len(tokenizer(thought, add_special_tokens=False)["input_ids"]))
         segments = text.str.split("\n\n").explode().str.lower()
         wait = segments.str.contains(r"wait")

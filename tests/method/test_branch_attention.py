@@ -21,7 +21,11 @@ from repro_trl.method.objective import answer_log_probs
         ("falcon", {"alibi": True}, "position ids"),
         ("mamba", {"state_size": 4}, "recurrent"),
         ("lfm2", {"layer_types": ["conv", "full_attention"], "num_key_value_heads": 2}, "conv"),
-        ("gpt_neo", {"attention_types": [[["global", "local"], 1]], "window_size": 5}, "its own attention masks"),
+        (
+            "gpt_neo",
+            {"num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 5},
+            "its own attention masks",
+        ),
     ],
 )
 def test_models_that_cannot_share_are_refused_and_replayed(model_type, settings, reason):

@@ -111,7 +111,9 @@ def test_the_completions_of_a_plain_trainer_take_their_answers_from_the_problems
     problems = write(tmp_path / "problems.jsonl", dataset.to_list())
     status, traces = inspect(tmp_path, file, "--answers_from", problems)
     answers = {row["prompt"][0]["content"]: row["solution"][7:-1] for row in dataset}
-    assert status == 0 and [trace.answer for trace in traces] == [answers[trace.prompt] for trace in traces]
+    # Some versions of TRL log a prompt's text with the chat template around it.
+    expected = [next(answer for problem, answer in answers.items() if problem in trace.prompt) for trace in traces]
+    assert status == 0 and [trace.answer for trace in traces] == expected
 
 
 def test_trace_files_are_shown_as_they_are(tmp_path, monkeypatch):
