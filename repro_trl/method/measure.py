@@ -142,7 +142,11 @@ class Scorer:
         return score_rows(self.model, batch, rows, self.settings.repro_top_k, num_boundaries, self.temperature, method)
 
     def method_difference(self, batch: dict[str, Tensor], row: ScoringRow, num_boundaries: int) -> float:
-        """How far "shared" is from "replay" for one completion: the largest |ΔJ| / (1 + |J|) over its boundaries."""
+        """
+        How far "shared" is from "replay" for one completion: the largest |ΔJ| / (1 + |J|) over its boundaries.
+
+        Arguments are those of `score_rows`, which is called once with each method.
+        """
         with self.scoring_mode():
             shared = self.score_rows(batch, [row], num_boundaries, "shared")
             # Entropies that nearly tie may choose other boundaries in the second pass, which says nothing about J.

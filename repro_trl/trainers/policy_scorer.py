@@ -38,6 +38,7 @@ class BatchScores:
 class PolicyScorer(Scorer):
     """
     METHOD §2 and §3 under accelerate: every process runs the same number of forwards, whatever its texts hold.
+    Attributes and errors are those of `Scorer`.
 
     Args:
         model, temperature: as in `Scorer`.

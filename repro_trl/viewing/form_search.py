@@ -35,8 +35,9 @@ def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str)
     taken: list[tuple[Group, list[str]]] = []
     texts: list[str] = []
     for group in groups:
-        taken.append((group, [readable_text(tokenizer, ids, think_end) for ids in group[1]]))
-        texts += taken[-1][1]
+        written = [readable_text(tokenizer, ids, think_end) for ids in group[1]]
+        taken.append((group, written))
+        texts += written
         if len(texts) >= _COMPLETIONS:
             break
     frequent = frequent_texts(own_texts(texts, template, think_end), len(texts))
