@@ -17,7 +17,7 @@ from repro_trl.config import ReproConfigMixin
 from repro_trl.demo import MODEL_DIR
 from repro_trl.method.answer_forms import candidate_forms
 from repro_trl.method.completions import CompletionReader, ScoringRow
-from repro_trl.method.measure import Objectives, ask_forms, score_rows
+from repro_trl.method.measure import Objectives, Scorer, score_rows
 
 
 @dataclass(frozen=True)
@@ -192,9 +192,10 @@ def measure_search(repeats: int) -> list[dict[str, Any]]:
     for case in SEARCHES:
         scoring = _Scoring(case)
         answers = ["42"] * case.rows
+        scorer = Scorer(scoring.model, reader)
 
-        def search(scoring: _Scoring = scoring, answers: list[str] = answers) -> None:
-            ask_forms(scoring.model, scoring.batch, scoring.rows, reader, answers, forms)
+        def search(scorer: Scorer = scorer, scoring: _Scoring = scoring, answers: list[str] = answers) -> None:
+            scorer.ask_forms(scoring.batch, scoring.rows, answers, forms, batch_size=8)
 
         times = medians({"scoring": _shared(scoring), "search": search}, repeats)
         ratio = round(times["search"] / times["scoring"], 3)

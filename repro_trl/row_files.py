@@ -83,7 +83,7 @@ def row_files(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(filter(_is_among_rows, path.iterdir()))
+        files = sorted(f for f in path.iterdir() if f.is_file() and is_row_file(f) and f.name not in _SAVED)
         if not files:
             raise RowFileError(f"{path}: the folder has no file of rows ({_known()}).")
         return files
@@ -188,10 +188,6 @@ def format_of(path: Path) -> str | None:
     plain = next((name.removesuffix(ending) for ending in COMPRESSIONS if name.endswith(ending)), name)
     suffix = next((suffix for suffix in SUFFIXES if plain.endswith(suffix)), None)
     return None if suffix in _BINARY and plain != name else suffix
-
-
-def _is_among_rows(file: Path) -> bool:
-    return file.is_file() and is_row_file(file) and file.name not in _SAVED
 
 
 def _known() -> str:

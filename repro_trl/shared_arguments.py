@@ -113,4 +113,6 @@ def add_sampling_arguments(
         help="Nucleus sampling: probability mass to keep. Default: %(default)s.",
     )
     group.add_argument("--seed", type=int, default=seed, help="Default: %(default)s.")
+    add_former_name(parser, "--num_samples", "--num_generations")
+    add_former_name(parser, "--max_new_tokens", "--max_completion_length")
     return group

@@ -101,7 +101,8 @@ class Trace:
         if not isinstance(record, dict):
             raise ValueError(f"a trace is a JSON object, not {type(record).__name__}")
         fields = dataclasses.fields(cls)
-        missing = [f.name for f in fields if f.name not in record and _is_required(f)]
+        required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+        missing = [name for name in required if name not in record]
         if missing:
             raise ValueError(f"missing {', '.join(missing)}")
         return cls(**{f.name: record[f.name] for f in fields if f.name in record})
@@ -109,10 +110,6 @@ class Trace:
     def to_dict(self) -> dict[str, Any]:
         """All fields, as a line of a trace file holds them."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-
-
-def _is_required(f: dataclasses.Field) -> bool:
-    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
 
 
 def _check(trace: Trace) -> None:

@@ -84,10 +84,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="auto: vLLM if it is installed and there is a GPU, else transformers.",
     )
     add_vllm_arguments(parser)
-    for former, name in {
-        "--num_samples": "--num_generations",
-        "--max_new_tokens": "--max_completion_length",
-        "--revision": "--dataset_revision",
-        "--think_end": "--repro_think_end",
-    }.items():
-        add_former_name(parser, former, name)
+    add_former_name(parser, "--revision", "--dataset_revision")
+    add_former_name(parser, "--think_end", "--repro_think_end")

@@ -6,8 +6,7 @@ the rows into problems.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,8 +163,15 @@ def load_task(name: str, data_dir: str | Path | None = None, revision: str | Non
     Raises:
         TaskError: it cannot be loaded, lacks columns, or has no rows.
     """
-    if name in HUB_TASKS:
-        return _load_hub_task(name, Path(data_dir) if data_dir is not None else None, revision)
+    try:
+        if name in HUB_TASKS:
+            return _load_hub_task(name, None if data_dir is None else Path(data_dir), revision)
+        return _load_own_task(name, revision)
+    except RowFileError as error:
+        raise TaskError(f"task {name!r}: {error}") from error
+
+
+def _load_own_task(name: str, revision: str | None) -> Task:
     path = Path(name)
     if not is_row_file(path) and not path.is_dir():
         raise TaskError(
@@ -174,7 +180,7 @@ def load_task(name: str, data_dir: str | Path | None = None, revision: str | Non
         )
     if revision is not None:
         raise TaskError(f"task {name!r}: a local file has no revision, but {revision!r} was given.")
-    dataset, source = _read_local(name, _files(name, path))
+    dataset, source = _read_local(row_files(path))
     title = path.resolve().name if path.is_dir() else stem(path)
     return _task(title, lambda: rows.own_problems(dataset), 4, source)
 
@@ -195,7 +201,7 @@ def _load_hub_task(name: str, data_dir: Path | None, revision: str | None) -> Ta
     if local:
         if revision is not None:
             raise TaskError(f"task {name!r}: revision {revision!r} was given, but {local[0]} is a local copy.")
-        dataset, source = _read_local(name, local)
+        dataset, source = _read_local(local)
     else:
         revision = revision or hub_task.revision or _newest_revision(name, hub_task.dataset)
         dataset = _load_from_hub(name, hub_task, revision)
@@ -226,32 +232,17 @@ def _local_files(data_dir: Path, name: str) -> list[Path]:
         copies.append(data_dir / name)
     if len(copies) > 1:
         raise TaskError(f"task {name!r}: there are several local copies, {[str(path) for path in copies]}: keep one.")
-    return _files(name, copies[0]) if copies else []
+    return row_files(copies[0]) if copies else []
 
 
-def _files(name: str, path: Path) -> list[Path]:
-    with _named(name):
-        return row_files(path)
-
-
-def _read_local(name: str, paths: list[Path]) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
+def _read_local(paths: list[Path]) -> tuple[list[dict[str, Any]], dict[str, str | None]]:
     """Rows of local files, and what the results file says of them."""
-    with _named(name):
-        records = [row.record for path in paths for row in read_rows(path)]
+    records = [row.record for path in paths for row in read_rows(path)]
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return records, {"file": ", ".join(path.name for path in paths), "sha256": digest.hexdigest()}
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Errors of files as errors of the task."""
-    try:
-        yield
-    except RowFileError as error:
-        raise TaskError(f"task {name!r}: {error}") from error
 
 
 def _load_from_hub(name: str, hub_task: HubTask, revision: str) -> Dataset:

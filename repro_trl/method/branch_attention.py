@@ -86,7 +86,7 @@ def masked_attention(model: nn.Module) -> Iterator[None]:
 
     Attention of any other kind stays as it is.
     """
-    base = _without_adapters(model)
+    base = without_adapters(model)
     chosen = base.config.get_text_config()._attn_implementation
     if "flash" not in chosen and chosen != "flex_attention":
         yield
@@ -101,11 +101,11 @@ def masked_attention(model: nn.Module) -> Iterator[None]:
 def cache_argument(model: nn.Module) -> str:
     """The argument of `forward` for keys and values: `past_key_values`, or `cache` from transformers 5.24 on."""
     # By its signature: a model with code of its own on the Hub keeps the old name.
-    names = inspect.signature(type(_without_adapters(model)).forward).parameters
+    names = inspect.signature(type(without_adapters(model)).forward).parameters
     return "cache" if "cache" in names else "past_key_values"
 
 
-def _without_adapters(model: nn.Module) -> nn.Module:
+def without_adapters(model: nn.Module) -> nn.Module:
     """The model without distributed wrappers and PEFT."""
     model = unwrap(model)
     return model.get_base_model() if is_peft_model(model) else model

@@ -3,24 +3,27 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Self
 
 import torch
 from torch import Tensor, nn
+from transformers.utils import logging
 
 from ..config import ReproConfigMixin
 from .answer_forms import AnswerForm
 from .branch_attention import evaluation_mode, masked_attention, unsupported_reason, unwrap
-from .completions import CompletionReader, ScoringRow
+from .completions import AnswerTokens, CompletionReader, ScoringRow
 from .objective import answer_log_probs, replay
 from .padding import pad_rows
 from .segments import select_boundaries
 from .shared_prefix import branch_pass, prefix_pass
 
-# Largest result of `method_difference` that counts as rounding, for models computed in 32 and in 16 bits.
+logger = logging.get_logger(__name__)
+
+# Largest result of `Scorer.method_difference` that counts as rounding, for models computed in 32 and in 16 bits.
 TOLERANCE_32_BIT, TOLERANCE_16_BIT = 1e-3, 5e-2
 
 
@@ -83,47 +86,6 @@ def choose_method(model: nn.Module, settings: ReproConfigMixin) -> tuple[str, st
     return "replay", reason
 
 
-def shared_error(difference: float, half_precision: bool) -> str | None:
-    """What a `method_difference` says against "shared"; None where it is rounding."""
-    if difference <= (TOLERANCE_16_BIT if half_precision else TOLERANCE_32_BIT):
-        return None
-    return f"on this model its results differ from those of 'shared' by {difference:.2g} nats per token"
-
-
-def is_half(model: nn.Module) -> bool:
-    """Whether the model computes in 16 bits or fewer."""
-    return unwrap(model).dtype.itemsize < 4
-
-
-def method_difference(
-    model: nn.Module,
-    batch: dict[str, Tensor],
-    row: ScoringRow,
-    top_k: int | None,
-    num_boundaries: int,
-    temperature: float = 1.0,
-) -> float:
-    """
-    How far "shared" is from "replay" for one completion: the largest |ΔJ| / (1 + |J|) over its boundaries.
-
-    Arguments are those of `score_rows`, which is called once with each method.
-    """
-    arguments = (top_k, num_boundaries, temperature)
-    shared = score_rows(model, batch, [row], *arguments, method="shared")
-    # Entropies that nearly tie may choose other boundaries in the second pass, which says nothing about J.
-    starts = shared.boundaries[shared.boundary_mask].tolist()[1:-1]
-    row = dataclasses.replace(row, starts=starts)
-    replayed = score_rows(model, batch, [row], *arguments, method="replay").objective
-    difference = (shared.objective - replayed).abs() / (1 + replayed.abs())
-    return difference[shared.boundary_mask].nan_to_num(nan=0.0).max().item()
-
-
-def boundary_count(rows: Sequence[ScoringRow], top_k: int | None) -> int:
-    """M: the most boundaries that any of the rows has, where `top_k` (None: all) of its starts are kept."""
-    most_starts = max((len(row.starts) for row in rows), default=0)
-    return (most_starts if top_k is None else min(top_k, most_starts)) + 2
-
-
 @contextmanager
 def scoring_mode(model: nn.Module, method: str) -> Iterator[None]:
     """The model as scoring needs it: no dropout, and for "shared" an attention that takes masks."""
@@ -131,40 +93,153 @@ def scoring_mode(model: nn.Module, method: str) -> Iterator[None]:
         yield
 
 
-def micro_batches(rows: list[ScoringRow], batch_size: int, count: int | None = None) -> Iterator[list[ScoringRow]]:
+class Scorer:
+    """
+    J of completions with one policy, by the method that is exact for it: what the scorers of training and of the
+    commands share.
+
+    Args:
+        model: the policy. It may be set anew when a trainer has wrapped it.
+        reader: reads the completions, with RePro's settings.
+        temperature: sampling temperature of the policy.
+        speaks: whether this process says why it uses the slower method.
+
+    Attributes:
+        method: "shared" or "replay", with which J is computed.
+
+    Raises:
+        ValueError: `repro_method="shared"` for a model that it is not exact for.
+    """
+
+    def __init__(
+        self, model: nn.Module, reader: CompletionReader, temperature: float = 1.0, speaks: bool = True
+    ) -> None:
+        self.model, self.reader, self.temperature = model, reader, temperature
+        self.settings, self._speaks = reader.settings, speaks
+        self.method, reason = choose_method(model, self.settings)
+        self._is_proven = self.method == "replay" or self.settings.repro_method == "shared"
+        if reason is not None:
+            self._fall_back(reason)
+
+    def _fall_back(self, reason: str) -> None:
+        self.method, self._is_proven = "replay", True
+        if self._speaks:
+            logger.warning("repro_method='auto' uses the slower 'replay': %s.", reason)
+
+    def boundary_count(self, rows: Sequence[ScoringRow]) -> int:
+        """M: the most boundaries that any of the rows has, where `repro_top_k` (None: all) of its starts are kept."""
+        top_k, most_starts = self.settings.repro_top_k, max((len(row.starts) for row in rows), default=0)
+        return (most_starts if top_k is None else min(top_k, most_starts)) + 2
+
+    def scoring_mode(self) -> AbstractContextManager[None]:
+        """The model ready to be scored with."""
+        return scoring_mode(self.model, self.method)
+
+    def score_rows(
+        self, batch: dict[str, Tensor], rows: list[ScoringRow], num_boundaries: int, method: str
+    ) -> Objectives:
+        """`score_rows` with this policy."""
+        return score_rows(self.model, batch, rows, self.settings.repro_top_k, num_boundaries, self.temperature, method)
+
+    def method_difference(self, batch: dict[str, Tensor], row: ScoringRow, num_boundaries: int) -> float:
+        """
+        How far "shared" is from "replay" for one completion: the largest |ΔJ| / (1 + |J|) over its boundaries.
+
+        Arguments are those of `score_rows`, which is called once with each method.
+        """
+        with self.scoring_mode():
+            shared = self.score_rows(batch, [row], num_boundaries, "shared")
+            # Entropies that nearly tie may choose other boundaries in the second pass, which says nothing about J.
+            starts = shared.boundaries[shared.boundary_mask].tolist()[1:-1]
+            row = dataclasses.replace(row, starts=starts)
+            replayed = self.score_rows(batch, [row], num_boundaries, "replay").objective
+        difference = (shared.objective - replayed).abs() / (1 + replayed.abs())
+        return difference[shared.boundary_mask].nan_to_num(nan=0.0).max().item()
+
+    def _judge(self, difference: float, half_precision: bool = False) -> None:
+        """
+        Fall back where a `method_difference` is more than rounding. `half_precision`: the model computes in 16 bits,
+        whatever its weights are kept in.
+        """
+        self._is_proven = True
+        half_precision = half_precision or unwrap(self.model).dtype.itemsize < 4
+        if difference > (TOLERANCE_16_BIT if half_precision else TOLERANCE_32_BIT):
+            self._fall_back(
+                f"on this model its results differ from those of 'shared' by {difference:.2g} nats per token"
+            )
+
+    def score_batch(
+        self,
+        batch: dict[str, Tensor],
+        rows: list[ScoringRow],
+        num_boundaries: int,
+        batch_size: int,
+        num_micro_batches: int | None = None,
+    ) -> Objectives:
+        """
+        J of the B completions of a batch, `batch_size` at a time.
+
+        Args:
+            batch, num_boundaries: as in `score_rows`.
+            rows: those to be scored.
+            batch_size: completions per micro-batch.
+            num_micro_batches: how many to run, whatever the rows; by default, as many as the rows need. Processes that
+                share a model must run the same number.
+        """
+        completion_ids = batch["completion_ids"]
+        found = Objectives.empty((len(completion_ids), num_boundaries), completion_ids.device)
+        with self.scoring_mode():
+            for part in _micro_batches(rows, batch_size, num_micro_batches):
+                results = self.score_rows(batch, part or [self.reader.idle_row()], num_boundaries, self.method)
+                found.put(part, results, list(range(len(part))))
+        return found
+
+    def ask_forms(
+        self,
+        batch: dict[str, Tensor],
+        rows: list[ScoringRow],
+        answers: Sequence[str | None],
+        forms: Sequence[AnswerForm],
+        batch_size: int,
+        num_micro_batches: int | None = None,
+    ) -> Tensor:
+        """
+        J of a batch's completions with several forms of their answers, at their last boundary and last segment start.
+
+        Args:
+            batch, rows, batch_size, num_micro_batches: as in `score_batch`.
+            answers: (B,) bare ground truths.
+            forms: F of them.
+
+        Returns:
+            (B, F, 2) float32, NaN for completions that are not among the rows.
+        """
+        device = batch["completion_ids"].device
+        found = torch.full((len(answers), len(forms), 2), math.nan, device=device)
+        with self.scoring_mode():
+            for part in _micro_batches(rows, batch_size, num_micro_batches):
+                asked = part or [self.reader.idle_row()]
+                texts = [text for row in part for text in self.reader.encode_forms(row, answers[row.index], forms)]
+                texts = texts or [asked[0].answer] * (2 * len(forms))
+                boundaries, _ = pad_rows([[row.end, max(row.starts, default=0)] * len(forms) for row in asked], device)
+                objective = answer_log_probs(
+                    self.model,
+                    *_rollouts_of(batch, asked),
+                    boundaries,
+                    torch.ones_like(boundaries, dtype=torch.bool),
+                    *(tensor.view(*boundaries.shape, -1) for tensor in _pad_texts(texts, device)),
+                    self.temperature,
+                    self.method,
+                )
+                for row, values in zip(part, objective.view(len(asked), len(forms), 2), strict=False):
+                    found[row.index] = values
+        return found
+
+
+def _micro_batches(rows: list[ScoringRow], batch_size: int, count: int | None) -> Iterator[list[ScoringRow]]:
     """The rows in parts of `batch_size`; as many parts as asked for, where processes must run equally many."""
     count = math.ceil(len(rows) / batch_size) if count is None else count
     return (rows[first : first + batch_size] for first in range(0, count * batch_size, batch_size))
-
-
-def score_batch(
-    model: nn.Module,
-    batch: dict[str, Tensor],
-    rows: list[ScoringRow],
-    reader: CompletionReader,
-    num_boundaries: int,
-    temperature: float = 1.0,
-    method: str = "shared",
-    batch_size: int = 8,
-    num_micro_batches: int | None = None,
-) -> Objectives:
-    """
-    J of the B completions of a batch, `batch_size` at a time; the model is in `scoring_mode`.
-
-    Args:
-        model, batch, num_boundaries, temperature, method: as in `score_rows`.
-        rows: those to be scored.
-        reader: provides placeholder rows when there are none left.
-        batch_size: completions per micro-batch.
-        num_micro_batches: how many to run, whatever the rows; by default, as many as the rows need. Processes that
-            share a model must run the same number.
-    """
-    completion_ids, top_k = batch["completion_ids"], reader.settings.repro_top_k
-    found = Objectives.empty((len(completion_ids), num_boundaries), completion_ids.device)
-    for part in micro_batches(rows, batch_size, num_micro_batches):
-        results = score_rows(model, batch, part or [reader.idle_row()], top_k, num_boundaries, temperature, method)
-        found.put(part, results, list(range(len(part))))
-    return found
 
 
 def score_rows(
@@ -230,52 +305,6 @@ def read_objectives(
     return Objectives(boundaries, boundary_mask, objective, kept)
 
 
-def ask_forms(
-    model: nn.Module,
-    batch: dict[str, Tensor],
-    rows: list[ScoringRow],
-    reader: CompletionReader,
-    answers: Sequence[str | None],
-    forms: Sequence[AnswerForm],
-    temperature: float = 1.0,
-    method: str = "shared",
-    batch_size: int = 8,
-    num_micro_batches: int | None = None,
-) -> Tensor:
-    """
-    J of a batch's completions with several forms of their answers, at the last boundary and at the last segment start.
-
-    Args:
-        model, batch, rows, reader, temperature, method, batch_size, num_micro_batches: as in `score_batch`.
-        answers: (B,) bare ground truths.
-        forms: F of them.
-
-    Returns:
-        (B, F, 2) float32, NaN for completions that are not among the rows.
-    """
-    device = batch["completion_ids"].device
-    found = torch.full((len(answers), len(forms), 2), math.nan, device=device)
-    for part in micro_batches(rows, batch_size, num_micro_batches):
-        asked = part or [reader.idle_row()]
-        texts = [text for row in part for text in reader.encode_forms(row, answers[row.index], forms)]
-        texts = texts or [asked[0].answer] * (2 * len(forms))
-        ids, mask = pad_rows([text.ids for text in texts], device)
-        scored, _ = pad_rows([list(map(int, text.scored)) for text in texts], device)
-        boundaries, _ = pad_rows([[row.end, max(row.starts, default=0)] * len(forms) for row in asked], device)
-        objective = answer_log_probs(
-            model,
-            *_rollouts_of(batch, asked),
-            boundaries,
-            torch.ones_like(boundaries, dtype=torch.bool),
-            *(tensor.view(*boundaries.shape, -1) for tensor in (ids, mask, scored.bool())),
-            temperature,
-            method,
-        )
-        for row, values in zip(part, objective.view(len(asked), len(forms), 2), strict=False):
-            found[row.index] = values
-    return found
-
-
 def choose_boundaries(
     rows: list[ScoringRow], entropies: Tensor, top_k: int | None, num_boundaries: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -299,9 +328,7 @@ def pad_answers(rows: list[ScoringRow], boundary_mask: Tensor) -> tuple[Tensor, 
     """Answers of R rows: ids, mask and scored mask, each (R, A), or (R, M, A) where the last boundary's differ."""
     count, num_boundaries = boundary_mask.shape
     answers = [row.answer for row in rows] + [row.last_answer for row in rows]
-    ids, mask = pad_rows([answer.ids for answer in answers], boundary_mask.device)
-    scored, _ = pad_rows([list(map(int, answer.scored)) for answer in answers], boundary_mask.device)
-    padded = (ids, mask, scored.bool())
+    padded = _pad_texts(answers, boundary_mask.device)
     if all(row.last_answer is row.answer for row in rows):
         return tuple(tensor[:count] for tensor in padded)
     last = boundary_mask.sum(dim=1, keepdim=True) - 1
@@ -310,3 +337,10 @@ def pad_answers(rows: list[ScoringRow], boundary_mask: Tensor) -> tuple[Tensor, 
         torch.where(is_last.unsqueeze(2), tensor[count:].unsqueeze(1), tensor[:count].unsqueeze(1))
         for tensor in padded
     )
+
+
+def _pad_texts(texts: Sequence[AnswerTokens], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Answers as they are appended: ids, mask and scored mask, each (N, A)."""
+    ids, mask = pad_rows([text.ids for text in texts], device)
+    scored, _ = pad_rows([list(map(int, text.scored)) for text in texts], device)
+    return ids, mask, scored.bool()

@@ -82,10 +82,6 @@ class Course:
     first_step: int
     last_step: int
 
-    @property
-    def values(self) -> list[float]:
-        return [value for _, value in self.points]
-
 
 def course(run: Run, metric: Metric, phase: str) -> Course | None:
     """
@@ -139,7 +135,7 @@ def start_and_end(course: Course, phase: str) -> tuple[float | None, float]:
     Figures of the start and the end of a run. Evaluations: the first and the last. Training: means over the first and
     the last fifth of the points, at least one each. The start is `None` where there is one point only.
     """
-    values = course.values
+    values = [value for _, value in course.points]
     width = max(1, len(values) // WINDOW) if phase == TRAINING else 1
     end = math.fsum(values[-width:]) / width
     return (math.fsum(values[:width]) / width if len(values) > 1 else None), end

@@ -86,9 +86,7 @@ class GroundTruth:
         """
         The bare answer of a row; `None` for a row without one. A `ValueError` for a value that cannot be an answer.
         """
-        if self._answer_fn is None:
-            return None if self.column is None else read_answer(row, self.column)
-        return self._call_answer_fn(row)[0]
+        return self._look_up(row)[0]
 
     def observe(self, rows: list[dict[str, Any]]) -> None:
         """
@@ -243,17 +241,15 @@ class GroundTruth:
     # ---------------------------------------------------------------------------------------------------- reading rows
 
     def _read(self, rows: Iterable[Mapping[str, Any]]) -> list[_Seen]:
-        seen = []
-        for row in rows:
-            if self._answer_fn is not None:
-                answer, value = self._call_answer_fn(row)
-            else:
-                answer, value = read_answer(row, self.column), read_column(row, self.column)
-            seen.append((answer, _shortened(repr(value)) if answer is None else ""))
-        return seen
+        found = map(self._look_up, rows)
+        return [(answer, _shortened(repr(value)) if answer is None else "") for answer, value in found]
 
-    def _call_answer_fn(self, row: Mapping[str, Any]) -> tuple[str | None, Any]:
-        """The bare answer of a row, and what the function returned."""
+    def _look_up(self, row: Mapping[str, Any]) -> tuple[str | None, Any]:
+        """The bare answer of a row, and the value of the column or the function that it is in."""
+        if self._answer_fn is None and self.column is None:
+            return None, None
+        if self._answer_fn is None:
+            return read_answer(row, self.column), read_column(row, self.column)
         try:
             value = self._answer_fn(row)
         except KeyError as error:

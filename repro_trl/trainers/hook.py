@@ -90,6 +90,17 @@ class AdvantageHook(ExactResume):
     _gspo_token_inputs: dict[str, Any] | None = None
     _is_image_log_warned = False
 
+    @property
+    def _mode(self) -> str:
+        """Which of TRL's metrics are logged to."""
+        return "train" if self.model.training else "eval"
+
+    @property
+    def _size(self) -> int:
+        """Completions per forward."""
+        args = self.args
+        return args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
+
     def _compute_advantages(self, rollout: Rollout) -> Tensor:
         """
         Advantages that reach the loss: (B,), one per completion, or (B, T), one per completion token.

@@ -9,25 +9,15 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import logging
 
 from ..config import ReproConfigMixin
-from ..method.branch_attention import evaluation_mode, unwrap
+from ..method.branch_attention import evaluation_mode, without_adapters
 from ..method.completions import CompletionReader, ScoringRow
-from ..method.measure import (
-    Objectives,
-    boundary_count,
-    choose_method,
-    is_half,
-    method_difference,
-    score_batch,
-    scoring_mode,
-    shared_error,
-)
+from ..method.measure import Objectives, Scorer
 from .images import score_rows_with_images
 
 logger = logging.get_logger(__name__)
@@ -45,21 +35,15 @@ class BatchScores:
     seconds: float = 0.0
 
 
-class PolicyScorer:
+class PolicyScorer(Scorer):
     """
     METHOD §2 and §3 under accelerate: every process runs the same number of forwards, whatever its texts hold.
+    Attributes and errors are those of `Scorer`.
 
     Args:
-        model: the policy. `model` may be set anew when a trainer has wrapped it.
+        model, temperature: as in `Scorer`.
         tokenizer, settings, find_starts: as in `CompletionReader`.
         accelerator: under which the processes agree.
-        temperature: sampling temperature of the policy.
-
-    Attributes:
-        method: "shared" or "replay", with which J is computed.
-
-    Raises:
-        ValueError: `repro_method="shared"` for a model that it is not exact for.
     """
 
     def __init__(
@@ -71,19 +55,10 @@ class PolicyScorer:
         temperature: float = 1.0,
         find_starts: Callable[[list[int]], tuple[list[int], int]] | None = None,
     ) -> None:
-        self.model, self.settings, self.accelerator = model, settings, accelerator
-        self.temperature = temperature
+        reader = CompletionReader(tokenizer, settings, find_starts)
+        super().__init__(model, reader, temperature, speaks=accelerator.is_main_process)
+        self.accelerator = accelerator
         self._is_merging_known = False
-        self.reader = CompletionReader(tokenizer, settings, find_starts)
-        self.method, reason = choose_method(model, settings)
-        self._is_proven = self.method == "replay" or settings.repro_method == "shared"
-        if reason is not None:
-            self._fall_back(reason)
-
-    def _fall_back(self, reason: str) -> None:
-        self.method, self._is_proven = "replay", True
-        if self.accelerator.is_main_process:
-            logger.warning("repro_method='auto' uses the slower 'replay': %s.", reason)
 
     def read(
         self, batch: dict[str, Any], answers: Sequence[str | None], policy_mask: Tensor
@@ -150,9 +125,7 @@ class PolicyScorer:
         started = time.perf_counter()
         rows, counts = self.read(batch, answers, policy_mask)
         num_micro_batches, num_boundaries, has_images = self.agree(
-            math.ceil(len(rows) / batch_size),
-            boundary_count(rows, self.settings.repro_top_k),
-            "pixel_values" in batch,
+            math.ceil(len(rows) / batch_size), self.boundary_count(rows), "pixel_values" in batch
         )
         if has_images:
             if self.settings.repro_method == "shared":
@@ -167,18 +140,7 @@ class PolicyScorer:
             rows = sorted(rows, key=lambda row: row.end)  # completions of like length share a micro-batch
             if num_micro_batches > 0:
                 self.prove(batch, rows, num_boundaries)
-            with self.scoring_mode():
-                objectives = score_batch(
-                    self.model,
-                    batch,
-                    rows,
-                    self.reader,
-                    num_boundaries,
-                    self.temperature,
-                    self.method,
-                    batch_size,
-                    num_micro_batches,
-                )
+            objectives = self.score_batch(batch, rows, num_boundaries, batch_size, num_micro_batches)
         return BatchScores(objectives, counts, time.perf_counter() - started)
 
     def prove(self, batch: dict[str, Any], rows: list[ScoringRow], num_boundaries: int) -> None:
@@ -190,24 +152,17 @@ class PolicyScorer:
         if self._is_proven:
             return
         row = max(rows, key=lambda row: len(row.starts), default=self.reader.idle_row())
-        with self.scoring_mode():
-            difference = method_difference(
-                self.model, batch, row, self.settings.repro_top_k, num_boundaries, self.temperature
-            )
+        difference = self.method_difference(batch, row, num_boundaries)
         # What an idle process computes takes part in the forwards, not in the verdict.
         local = torch.tensor([difference if rows else 0.0], device=batch["completion_ids"].device)
         difference = self.accelerator.gather(local).max().item()
-        half_precision = self.accelerator.mixed_precision in {"fp16", "bf16"} or is_half(self.model)
-        error = shared_error(difference, half_precision)
-        if error is not None:
-            self._fall_back(error)
-        self._is_proven = True
+        self._judge(difference, half_precision=self.accelerator.mixed_precision in {"fp16", "bf16"})
 
     @contextmanager
     def scoring_mode(self) -> Iterator[None]:
         """The model ready to be scored with, under whatever it is wrapped in."""
         _register_output_embeddings(self.model)
-        with scoring_mode(self.model, self.method), self.accelerator.autocast():
+        with super().scoring_mode(), self.accelerator.autocast():
             yield
 
 
@@ -222,7 +177,6 @@ def _register_output_embeddings(model: nn.Module) -> None:
         return
     import deepspeed
 
-    base = unwrap(model)
-    base = base.get_base_model() if is_peft_model(base) else base
+    base = without_adapters(model)
     for parameter in base.get_output_embeddings().parameters():
         deepspeed.zero.register_external_parameter(base, parameter)

@@ -21,7 +21,6 @@ from ..method.answer_forms import (
     frequent_texts,
     own_texts,
 )
-from ..method.measure import ask_forms
 from .policy_scorer import PolicyScorer
 
 logger = logging.get_logger(__name__)
@@ -81,7 +80,12 @@ class PrefixSearch:
             self._evidence = FormEvidence(self._find_forms(texts))
         elif self.chosen is not None:
             self._evidence = FormEvidence(self._evidence.forms)
-        self._ask(batch, answers, policy_mask, right, batch_size)
+        rows, _ = self._scorer.read(batch, answers, policy_mask)
+        (num_micro_batches,) = self._scorer.agree(math.ceil(len(rows) / batch_size))
+        objective = self._scorer.ask_forms(batch, rows, answers, self._evidence.forms, batch_size, num_micro_batches)
+        # Without a verdict there is no answer to ask for, and J is NaN.
+        verdicts = torch.tensor([bool(verdict) for verdict in right], device=objective.device)
+        self._evidence.add(*(self._scorer.accelerator.gather(tensor) for tensor in (objective, verdicts)))
         found = self._evidence.separations()
         if found is not None and self.chosen is None:
             self._choose(found)
@@ -99,34 +103,6 @@ class PrefixSearch:
         counts = sum(gather_object([own_texts(texts, template, think_end)]), Counter())
         frequent = frequent_texts(counts, len(texts) * self._scorer.accelerator.num_processes)
         return candidate_forms(template, think_end, frequent, settings.repro_prefix_candidates or ())
-
-    def _ask(
-        self,
-        batch: dict[str, Any],
-        answers: Sequence[str | None],
-        policy_mask: Tensor,
-        right: Sequence[bool | None],
-        batch_size: int,
-    ) -> None:
-        scorer = self._scorer
-        rows, _ = scorer.read(batch, answers, policy_mask)
-        (num_micro_batches,) = scorer.agree(math.ceil(len(rows) / batch_size))
-        with scorer.scoring_mode():
-            found = ask_forms(
-                scorer.model,
-                batch,
-                rows,
-                scorer.reader,
-                answers,
-                self._evidence.forms,
-                scorer.temperature,
-                scorer.method,
-                batch_size,
-                num_micro_batches,
-            )
-        # Without a verdict there is no answer to ask for, and J is NaN.
-        verdicts = torch.tensor([bool(verdict) for verdict in right], device=found.device)
-        self._evidence.add(*(scorer.accelerator.gather(tensor) for tensor in (found, verdicts)))
 
     def _choose(self, found: list[Separation]) -> None:
         best, _ = best_separation(found)

@@ -234,16 +234,6 @@ class ReproMixin(ReproModelCard):
 
     # -------------------------------------------------------------------------------------------------------- metrics
 
-    @property
-    def _mode(self) -> str:
-        return "train" if self.model.training else "eval"
-
-    @property
-    def _size(self) -> int:
-        """Completions per forward."""
-        args = self.args
-        return args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         super().log(logs, start_time)
         self._traces.show()

@@ -12,7 +12,7 @@ from transformers import DynamicCache, ProcessorMixin
 from transformers.utils import logging
 
 from ..method.branch_attention import cache_argument, unwrap
-from ..method.measure import Objectives, boundary_count, read_objectives
+from ..method.measure import Objectives, read_objectives
 from ..method.shared_prefix import branch_pass, prefix_of_pass
 from .policy_scorer import BatchScores, PolicyScorer
 
@@ -107,7 +107,7 @@ class SharedPass:
         micro_batches = [range(first, min(first + size, len(input_ids))) for first in range(0, len(input_ids), size)]
         top_k = scorer.settings.repro_top_k
         num_boundaries, *is_scored = scorer.agree(
-            boundary_count(rows, top_k), *(any(index in by_index for index in indices) for indices in micro_batches)
+            scorer.boundary_count(rows), *(any(index in by_index for index in indices) for indices in micro_batches)
         )
         if any(is_scored):
             scorer.prove(batch, rows, num_boundaries)

@@ -97,13 +97,12 @@ class TokenRewardHook(AdvantageHook):
         """(B, T) log-probabilities of the completion under the policy that goes into this update."""
         if "old_per_token_logps" in batch:
             return batch["old_per_token_logps"]
-        args = self.args
         logps, _, _ = self._get_per_token_logps_and_entropies(
             self.model,
             torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1),
             torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1),
             batch["completion_ids"].shape[1],
-            batch_size=args.per_device_train_batch_size if self.model.training else args.per_device_eval_batch_size,
+            batch_size=self._size,
             **image_inputs(batch),
         )
         return logps
@@ -124,9 +123,8 @@ class TokenRewardHook(AdvantageHook):
         """Log sum / number of things summed for each metric, both over all processes, and return what was logged."""
         sums = self._sum_over_processes(ratios)
         means = {name: total / max(number, 1) for name, (total, number) in sums.items()}
-        metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in means.items():
-            metrics[name].append(value)
+            self._metrics[self._mode][name].append(value)
         return means
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .names import is_true, nearest
+from .names import is_true, nearest, option_name
 from .quiet import quiet_launcher
 
 MODULE = "repro_trl.training"
@@ -44,10 +44,8 @@ def launcher_options() -> dict[str, Any]:
     """The options of `accelerate launch`: argparse actions by name."""
     from accelerate.commands.launch import launch_command_parser  # imports torch
 
-    parser = launch_command_parser()
-    options = {
-        option.lstrip("-").replace("-", "_"): action for option, action in parser._option_string_actions.items()
-    }
+    actions = launch_command_parser()._option_string_actions
+    options = {option_name(option): action for option, action in actions.items()}
     return {name: action for name, action in options.items() if name not in ("h", "help")}
 
 

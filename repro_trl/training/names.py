@@ -120,8 +120,6 @@ def check_values(config: Mapping[str, Any], types: Mapping[str, str], source: st
         ValueError: the first value of a kind that its setting does not take.
     """
     for name, value in config.items():
-        if name == "resume_from_checkpoint" and isinstance(value, bool):
-            continue  # Declared as text, but `Trainer.train` takes true for the newest checkpoint.
         if name in types and not _takes(types[name], value):
             hint = ""
             if isinstance(value, bool):
@@ -144,9 +142,8 @@ _EXPECTED = {
 
 def _takes(kind: str, value: Any) -> bool:
     names = _alternatives(kind)
-    if not (names - {"None"}) & set(
-        _EXPECTED
-    ):  # an object that no file can hold: its class says what it makes of the value
+    # An object that no file can hold: its class says what it makes of the value.
+    if not (names - {"None"}) & _EXPECTED.keys():
         return True
     if value is None:
         return "None" in names

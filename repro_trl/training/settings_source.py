@@ -43,6 +43,13 @@ def read_settings(script: str) -> list[Setting]:
     return [setting for name in names for setting in read_dataclass(script, name)]
 
 
+def read_types(script: str) -> dict[str, str]:
+    """The annotations of a script's settings, by name, as `check_values` takes them."""
+    types = {setting.name: setting.type for setting in read_settings(script)}
+    # Declared as text, but `Trainer.train` takes true for the newest checkpoint.
+    return types | {"resume_from_checkpoint": "str | Literal[True, False] | None"}
+
+
 def read_dataclass(module: str, name: str) -> list[Setting]:
     """
     The fields of a dataclass that `module` defines or imports, those of its base classes first, as

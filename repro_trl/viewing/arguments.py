@@ -13,8 +13,9 @@ from ..shared_arguments import add_batch_size, add_former_name, add_model_argume
 if TYPE_CHECKING:
     from .scorer import CompletionScorer
 
-# Settings that mean nothing without a training run.
+# RePro's settings without those that mean nothing without a training run.
 _TRAINING_SETTINGS = {"repro_alpha", "repro_answer_column", "repro_trace_steps"}
+_SETTINGS = [setting for setting in dataclasses.fields(ReproConfigMixin) if setting.name not in _TRAINING_SETTINGS]
 
 
 def add_row_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,16 +65,16 @@ def add_scoring_arguments(
     )
     add_batch_size(model, "Completions of one prompt per forward pass. Default: %(default)s.", default=8)
     repro = parser.add_argument_group("RePro's settings, as in training")
-    for f in dataclasses.fields(ReproConfigMixin):
-        if f.name not in _TRAINING_SETTINGS:
-            repro.add_argument(
-                f"--{f.name}",
-                type=_type(f),
-                nargs="+" if f.type == list[str] | None else None,
-                default=defaults.get(f.name, f.default),
-                choices=f.metadata.get("choices"),
-                help=f"{f.metadata['help']} Default: {defaults.get(f.name, f.default)!r}.".replace("%", "%%"),
-            )
+    for setting in _SETTINGS:
+        default = defaults.get(setting.name, setting.default)
+        repro.add_argument(
+            f"--{setting.name}",
+            type=_type(setting),
+            nargs="+" if setting.type == list[str] | None else None,
+            default=default,
+            choices=setting.metadata.get("choices"),
+            help=f"{setting.metadata['help']} Default: {default!r}.".replace("%", "%%"),
+        )
 
 
 def _type(setting: dataclasses.Field) -> type:
@@ -99,8 +100,7 @@ def scorer_from_arguments(arguments: argparse.Namespace) -> "CompletionScorer":
     from ..models import load_model, load_tokenizer
     from .scorer import CompletionScorer, ScoringSettings
 
-    names = {f.name for f in dataclasses.fields(ReproConfigMixin)} - _TRAINING_SETTINGS
-    settings = ScoringSettings(**{name: getattr(arguments, name) for name in names})
+    settings = ScoringSettings(**{setting.name: getattr(arguments, setting.name) for setting in _SETTINGS})
     name, revision = arguments.model_name_or_path or str(MODEL_DIR), arguments.model_revision
     trusted = arguments.trust_remote_code
     tokenizer = load_tokenizer(name, revision, trusted)

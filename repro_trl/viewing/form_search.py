@@ -13,7 +13,6 @@ from ..method.answer_forms import (
     frequent_texts,
     own_texts,
 )
-from ..method.measure import ask_forms, scoring_mode
 from ..method.token_text import readable_text
 from ..verifier import verify_answer
 from .scorer import CompletionScorer
@@ -33,17 +32,23 @@ def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str)
     """
     settings, tokenizer = scorer.settings, scorer.tokenizer
     template, think_end = settings.repro_answer_template, settings.repro_think_end
-    taken: list[Group] = []
+    taken: list[tuple[Group, list[str]]] = []
     texts: list[str] = []
     for group in groups:
-        taken.append(group)
-        texts += [readable_text(tokenizer, ids, think_end) for ids in group[1]]
+        written = [readable_text(tokenizer, ids, think_end) for ids in group[1]]
+        taken.append((group, written))
+        texts += written
         if len(texts) >= _COMPLETIONS:
             break
     frequent = frequent_texts(own_texts(texts, template, think_end), len(texts))
     evidence = FormEvidence(candidate_forms(template, think_end, frequent, settings.repro_prefix_candidates or ()))
-    for group in taken:
-        _ask(scorer, evidence, group)
+    for (prompt_ids, completions, answers), written in taken:
+        batch, rows, _ = scorer.read(prompt_ids, completions, answers)
+        right = [bool(verify_answer(*pair, think_end)) for pair in zip(written, answers, strict=True)]
+        evidence.add(
+            scorer.ask_forms(batch, rows, answers, evidence.forms, scorer.batch_size),
+            torch.tensor(right, dtype=torch.bool),
+        )
     found = evidence.separations()
     if found is None:
         print(
@@ -54,24 +59,3 @@ def search_form(scorer: CompletionScorer, groups: Iterable[Group], command: str)
         return
     scorer.reader.form = best_separation(found)[0].form
     print(f"repro-trl {command}: {describe_choice(found, evidence.count)}.", file=sys.stderr)
-
-
-def _ask(scorer: CompletionScorer, evidence: FormEvidence, group: Group) -> None:
-    _, completions, answers = group
-    batch, rows, _ = scorer.read(*group)
-    with scoring_mode(scorer.model, scorer.method):
-        found = ask_forms(
-            scorer.model,
-            batch,
-            rows,
-            scorer.reader,
-            answers,
-            evidence.forms,
-            scorer.temperature,
-            scorer.method,
-            scorer.batch_size,
-        )
-    think_end = scorer.settings.repro_think_end
-    texts = [readable_text(scorer.tokenizer, ids, think_end) for ids in completions]
-    right = [bool(verify_answer(*pair, think_end)) for pair in zip(texts, answers, strict=True)]
-    evidence.add(found, torch.tensor(right, dtype=torch.bool))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..recipe import RECIPE
 from ..row_files import COMPRESSIONS, SUFFIXES
-from ..shared_arguments import add_former_name, add_sampling_arguments, positive_integer
+from ..shared_arguments import add_sampling_arguments, positive_integer
 from .arguments import add_row_arguments, add_scoring_arguments
 
 _DESCRIPTION = f"""
@@ -76,6 +76,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_row_arguments(parser)
     add_scoring_arguments(parser, defaults=RECIPE)
-    add_former_name(parser, "--num_samples", "--num_generations")
-    add_former_name(parser, "--max_new_tokens", "--max_completion_length")
     parser.set_defaults(repro_answer_prefix=None)  # the bundled model's is known

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -30,10 +30,6 @@ class Columns:
     completion: str | None = None
     answer: str | None = None
     usual_answer: str | None = None
-
-    def of_source(self, head: Sequence[Mapping[str, Any]]) -> "Columns":
-        """The same for a source that begins with these rows: its answers are then read from one column."""
-        return dataclasses.replace(self, usual_answer=find_answer_column(head))
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,8 @@ def begin(records: Iterator[Record], columns: Columns) -> tuple[list[Any], Colum
     """The first records of a source without their places, its columns, and all of its records."""
     head = list(itertools.islice(records, HEAD))
     first = [record for _, record in head]
-    columns = columns.of_source([record for record in first if isinstance(record, dict)])
-    return first, columns, itertools.chain(head, records)
+    usual_answer = find_answer_column([record for record in first if isinstance(record, dict)])
+    return first, dataclasses.replace(columns, usual_answer=usual_answer), itertools.chain(head, records)
 
 
 def check_row(

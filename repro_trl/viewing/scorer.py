@@ -8,23 +8,13 @@ import torch
 from jinja2 import TemplateError
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
 
+from .. import generation
 from ..config import ReproConfigMixin
 from ..method.completions import CompletionReader, ScoringRow
-from ..method.measure import (
-    boundary_count,
-    choose_method,
-    is_half,
-    method_difference,
-    score_batch,
-    scoring_mode,
-    shared_error,
-)
+from ..method.measure import Scorer
 from ..method.padding import pad_rows
 from ..method.score import ScoredRollouts, reward_completions
-
-logger = logging.get_logger(__name__)
 
 NO_ANSWER = "no ground truth"
 EMPTY = "empty completion"
@@ -32,17 +22,12 @@ TOO_LONG = "longer than the model's table of positions"
 NOT_FINITE = "the log-probability of the answer is not finite"
 
 
-class _Plain:
-    def __post_init__(self) -> None:
-        pass
-
-
 @dataclass
-class ScoringSettings(ReproConfigMixin, _Plain):
+class ScoringSettings(ReproConfigMixin):
     """RePro's settings by themselves, validated as those of a trainer."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        self.validate_repro_settings()
         if self.repro_scale == "batch":
             raise ValueError(
                 "repro_scale='batch' needs a generation batch. Outside training choose 'group' or 'none'."
@@ -60,7 +45,7 @@ class ScoredGroup:
     skipped: list[str | None]
 
 
-class CompletionScorer:
+class CompletionScorer(Scorer):
     """
     RePro's scores of given completions (METHOD §2 to §5.2), as a trainer with the same settings would compute them.
 
@@ -76,10 +61,13 @@ class CompletionScorer:
         temperature: float = 1.0,
         batch_size: int = 8,
     ) -> None:
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.temperature, self.batch_size = temperature, batch_size
-        self.reader = CompletionReader(tokenizer, settings)
-        self.method = self._choose_method()
+        super().__init__(model, CompletionReader(tokenizer, settings), temperature)
+        self.tokenizer, self.batch_size = tokenizer, batch_size
+        if not self._is_proven:
+            # On some text of no meaning; never on a row, or the first would decide.
+            ids = self.encode_completion("1 + 1 = 2\n\n2 + 2 = 4\n\n")
+            row = self.reader.row(0, *self.reader.cut(ids), "4")
+            self._judge(self.method_difference(self._batch(ids, [ids]), row, self.boundary_count([row])))
 
     @property
     def context_length(self) -> int | None:
@@ -92,12 +80,9 @@ class CompletionScorer:
 
     def encode_prompt(self, prompt: str | list[dict[str, Any]]) -> list[int]:
         """Token ids of a prompt as TRL makes them: messages through the chat template, text as it is."""
-        if isinstance(prompt, str):
-            return self.tokenizer(prompt)["input_ids"]
-        goes_on = prompt[-1].get("role") == "assistant"
-        return self.tokenizer.apply_chat_template(
-            prompt, add_generation_prompt=not goes_on, continue_final_message=goes_on, return_dict=True
-        )["input_ids"]
+        if not isinstance(prompt, str):
+            self.tokenizer.get_chat_template()  # a `ValueError` where there is none
+        return generation.prompt_ids(self.tokenizer, prompt)
 
     def prompt_problem(self, prompt: str | list[dict[str, Any]]) -> str | None:
         """Why a prompt cannot be put to the model; `None` where it can."""
@@ -121,70 +106,34 @@ class CompletionScorer:
         bare ground truths.
         """
         batch, rows, skipped = self.read(prompt_ids, completions, answers)
-        settings = self.settings
-        num_boundaries = boundary_count(rows, settings.repro_top_k)
-        with scoring_mode(self.model, self.method):
-            found = score_batch(
-                self.model,
-                batch,
-                rows,
-                self.reader,
-                num_boundaries,
-                self.temperature,
-                self.method,
-                self.batch_size,
-            )
-        objectives, _ = found.finite()
+        objectives, _ = self.score_batch(batch, rows, self.boundary_count(rows), self.batch_size).finite()
         for row in rows:
             if not objectives.boundary_mask[row.index].any():
                 skipped[row.index] = NOT_FINITE
         count, length = batch["completion_ids"].shape
         one_group = torch.zeros(count, dtype=torch.long, device=self.model.device)
-        return ScoredGroup(reward_completions(objectives, settings, one_group, length), skipped)
+        return ScoredGroup(reward_completions(objectives, self.settings, one_group, length), skipped)
 
     def read(
         self, prompt_ids: list[int], completions: Sequence[list[int]], answers: Sequence[str | None]
     ) -> tuple[dict[str, Tensor], list[ScoringRow], list[str | None]]:
         """The C completions as a batch, those that can be scored, and (C,) why the others cannot."""
-        skipped = [
-            NO_ANSWER if answer is None else None if ids else EMPTY
-            for ids, answer in zip(completions, answers, strict=True)
-        ]
-        rows = []
+        rows, skipped = [], []
         for index, (ids, answer) in enumerate(zip(completions, answers, strict=True)):
-            if skipped[index] is None:
+            reason = NO_ANSWER if answer is None else None if ids else EMPTY
+            if reason is None:
                 row = self.reader.row(index, *self.reader.cut(ids), answer)
                 if self._has_room(len(prompt_ids) + row.end + len(row.answer.ids)):
                     rows.append(row)
                 else:
-                    skipped[index] = TOO_LONG
+                    reason = TOO_LONG
+            skipped.append(reason)
         return self._batch(prompt_ids, completions), rows, skipped
 
     def _has_room(self, length: int) -> bool:
         # Rotary positions go on beyond what a model was made for; a table of positions ends.
         has_table = getattr(self.model.config.get_text_config(), "rope_parameters", None) is None
         return not has_table or self.context_length is None or length <= self.context_length
-
-    def _choose_method(self) -> str:
-        method, problem = choose_method(self.model, self.settings)
-        if method == "shared" and self.settings.repro_method == "auto":
-            problem = self._shared_error()
-        if problem is None:
-            return method
-        logger.warning("repro_method='auto' uses the slower 'replay': %s.", problem)
-        return "replay"
-
-    def _shared_error(self) -> str | None:
-        """What both methods differ by on some text of no meaning; never on a row, or the first would decide."""
-        ids = self.encode_completion("1 + 1 = 2\n\n2 + 2 = 4\n\n")
-        row = self.reader.row(0, *self.reader.cut(ids), "4")
-        top_k = self.settings.repro_top_k
-        num_boundaries = boundary_count([row], top_k)
-        with scoring_mode(self.model, "shared"):
-            difference = method_difference(
-                self.model, self._batch(ids, [ids]), row, top_k, num_boundaries, self.temperature
-            )
-        return shared_error(difference, is_half(self.model))
 
     def _batch(self, prompt_ids: list[int], completions: Sequence[list[int]]) -> dict[str, Tensor]:
         prompts, prompt_mask = pad_rows([prompt_ids] * len(completions), self.model.device)

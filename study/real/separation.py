@@ -19,7 +19,7 @@ from repro_trl.method.answer_forms import (
     template_opening,
 )
 from repro_trl.method.completions import CompletionReader
-from repro_trl.method.measure import ask_forms, scoring_mode
+from repro_trl.method.measure import Scorer, scoring_mode
 from repro_trl.method.objective import answer_log_probs
 from repro_trl.method.padding import pad_rows
 from repro_trl.sampling import Sampling, completion_seed
@@ -173,6 +173,7 @@ def compare_candidates(
     the chosen one first; none where there are too few right or too few wrong completions.
     """
     reader = CompletionReader(tokenizer, SETTINGS)
+    scorer = Scorer(model, reader, TEMPERATURE)
     records = records[: -(-plan.num_asked // plan.num_generations)]
     texts = [completion["text"] for record in records for completion in record["completions"]]
     template = SETTINGS.repro_answer_template
@@ -188,8 +189,7 @@ def compare_candidates(
         names = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
         batch = dict(zip(names, _rollout(tokenizer, problem, completions, model.device), strict=True))
         answers = [problem.answer] * len(rows)
-        with scoring_mode(model, "shared"):
-            values = ask_forms(model, batch, rows, reader, answers, evidence.forms, TEMPERATURE, batch_size=len(rows))
+        values = scorer.ask_forms(batch, rows, answers, evidence.forms, batch_size=len(rows))
         evidence.add(values, torch.tensor([completion["right"] for completion in completions]))
     found = evidence.separations() or []
     if found:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from repro_trl.method.measure import method_difference
+from repro_trl.method.measure import Scorer
 from repro_trl.method.objective import branch_pass
 
 
@@ -27,13 +27,13 @@ def test_architectures(tmp_path, dataset, architecture):
 
 
 def test_auto_proves_the_shared_method_once(tmp_path, policy, dataset, monkeypatch, caplog):
-    compared = []
+    compared, method_difference = [], Scorer.method_difference
 
     def compare(*args):
         compared.append(method_difference(*args))
         return compared[-1]
 
-    monkeypatch.setattr("repro_trl.trainers.policy_scorer.method_difference", compare)
+    monkeypatch.setattr(Scorer, "method_difference", compare)
     trainer = train(policy, dataset, tmp_path)
     assert trainer._scorer.method == "shared" and len(compared) == 1 and compared[0] < 1e-5
     assert "replay" not in caplog.text

@@ -17,7 +17,6 @@ from repro_trl import ReproGRPOConfig, ReproGRPOTrainer
 from repro_trl.config import ReproConfigMixin
 from repro_trl.demo import MODEL_DIR, task
 from repro_trl.method.answer_forms import AnswerForm
-from repro_trl.method.measure import ask_forms
 from repro_trl.trainers.health import ObjectiveHealth
 from repro_trl.trainers.policy_scorer import PolicyScorer
 from repro_trl.trainers.prefix_search import PrefixSearch
@@ -126,7 +125,7 @@ def test_a_process_without_rows_keeps_step():
     calls = []
     scorer.model.register_forward_pre_hook(lambda *_: calls.append(1))
     forms = [AnswerForm("", r"\boxed{{{answer}}}"), AnswerForm("</think>", r"\boxed{{{answer}}}")]
-    found = ask_forms(scorer.model, batch, [], scorer.reader, [None, "75"], forms, num_micro_batches=2)
+    found = scorer.ask_forms(batch, [], [None, "75"], forms, batch_size=4, num_micro_batches=2)
     assert found.shape == (2, 2, 2) and found.isnan().all()
     assert len(calls) == 4  # the prefix and the branches of each micro-batch
 
