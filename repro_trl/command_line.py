@@ -4,6 +4,7 @@ import _thread
 import errno
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -50,7 +51,10 @@ def run_command(name: str, body: Callable[[], int], kept: str = "") -> int:
 def _keep_interrupts(unraisable: "sys.UnraisableHookArgs") -> None:
     """A Ctrl-C that meets a finaliser, where Python would print and drop it, comes once more right after."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        _thread.interrupt_main()
+        # Inside this hook, Python would drop it again.
+        again = threading.Timer(0.02, _thread.interrupt_main)
+        again.daemon = True
+        again.start()
     else:
         sys.__unraisablehook__(unraisable)
 

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -60,3 +61,17 @@ def test_a_reader_that_leaves_early():
         process.stdout.readline()
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait() == 1
+
+
+def test_ctrl_c_that_meets_a_finaliser_is_not_lost(capsys):
+    class Finalised:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def body():
+        Finalised()
+        time.sleep(30)  # ends as soon as the interrupt comes
+        return 0
+
+    assert run_command("score", body) == 130
+    assert capsys.readouterr().err == "repro-trl score: interrupted.\n"
