@@ -1,8 +1,8 @@
 """How every command ends: with an exit status and, where something went wrong, one sentence and no traceback."""
 
-import _thread
 import errno
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -51,8 +51,8 @@ def run_command(name: str, body: Callable[[], int], kept: str = "") -> int:
 def _keep_interrupts(unraisable: "sys.UnraisableHookArgs") -> None:
     """A Ctrl-C that meets a finaliser, where Python would print and drop it, comes once more right after."""
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
-        # Inside this hook, Python would drop it again.
-        again = threading.Timer(0.02, _thread.interrupt_main)
+        # Inside this hook, Python would drop it again. A signal, because nothing else ends a wait.
+        again = threading.Timer(0.02, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
         again.daemon = True
         again.start()
     else:
