@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
             yield target
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_remains(target)
     temporary = _temporary(target)
     try:
         with _named(temporary, target):
@@ -45,6 +47,24 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 def _temporary(target: Path) -> Path:
     # In the folder of the file itself, where a link leads to it: files are not renamed from one disk to another.
     return target.resolve().with_name(f".part-{os.getpid()}-{target.name}")
+
+
+def _remove_remains(target: Path) -> None:
+    """Remove what processes that were killed left when they wrote the same file."""
+    for path in target.resolve().parent.glob(f".part-*-{glob.escape(target.name)}"):
+        process = path.name.split("-")[1]
+        if process.isdigit() and not _is_alive(int(process)):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)  # sends nothing
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # someone else's
+        return True
+    return True
 
 
 @contextlib.contextmanager

@@ -131,15 +131,16 @@ def run_cell(cell: Cell, steps: int = STEPS, task: Task | None = None, device: s
             trainer.add_callback(found_form)
         trainer.train()
         last = evaluate_held_out(trainer.model)
-    # J separates nothing where all completions of a batch are right.
-    curve = [
-        {name: round(entry[key], 5) for name, key in CURVE_KEYS.items() if math.isfinite(entry.get(key, math.nan))}
-        for entry in trainer.state.log_history
-        if "loss" in entry
-    ]
+    curve = [_point(entry) for entry in trainer.state.log_history if "loss" in entry]
     evaluations = halfway.evaluations | {str(steps): last}
     result = {"curve": curve, "evaluations": evaluations, "seconds": round(time.monotonic() - started, 1)}
     return result if found_form is None else result | {"auto": found_form.record}
+
+
+def _point(entry: dict[str, Any]) -> dict[str, float]:
+    """Of the curve. J separates nothing where all completions of a batch are right: its AUC is NaN, logged as None."""
+    values = {name: entry.get(key) for name, key in CURVE_KEYS.items()}
+    return {name: round(value, 5) for name, value in values.items() if value is not None and math.isfinite(value)}
 
 
 class _Halfway(TrainerCallback):
