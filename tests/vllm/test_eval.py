@@ -48,7 +48,7 @@ def by_two(held_out, tmp_path_factory):
 def test_the_command_on_one_process_gives_the_same_records_as_on_two(by_two, held_out, tmp_path):
     """As a user runs it: the engine starts processes of its own."""
     command = [sys.executable, "-m", "repro_trl", *arguments(held_out, tmp_path / "out", *SAMPLED, *ENGINE)]
-    assert "vLLM is asked for float32" in run_command(command, tmp_path)
+    assert "so vLLM computes in float32" in run_command(command, tmp_path)
     assert records(tmp_path / "out") == records(by_two)
     assert len(records(by_two).splitlines()) == 10
 
