@@ -51,7 +51,9 @@ def make_model(name: str, vocabulary: int | None = None, dtype: torch.dtype = to
     return Qwen3ForCausalLM(config).to(DEVICE, dtype).eval()
 
 
-def make_rollouts(rows: int, length: int, vocabulary: int) -> tuple[dict[str, torch.Tensor], list[ScoringRow]]:
+def make_rollouts(
+    rows: int, length: int, vocabulary: int, segment: int = SEGMENT
+) -> tuple[dict[str, torch.Tensor], list[ScoringRow]]:
     """Prompts of up to `PROMPT` tokens and completions of `length`, all thinking, with their segment starts."""
     generator = torch.Generator().manual_seed(1)
     batch = {
@@ -64,7 +66,7 @@ def make_rollouts(rows: int, length: int, vocabulary: int) -> tuple[dict[str, to
         batch["prompt_mask"][row, : 8 * row] = 0
     answer = AnswerTokens(list(range(2, 2 + ANSWER)), [True] * ANSWER)
     scoring_rows = [
-        ScoringRow(row, list(range(SEGMENT, length, SEGMENT)), length, answer, answer) for row in range(rows)
+        ScoringRow(row, list(range(segment, length, segment)), length, answer, answer) for row in range(rows)
     ]
     return {name: tensor.to(DEVICE) for name, tensor in batch.items()}, scoring_rows
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from machine import ANSWER, DEVICE, MODELS, PROMPT, make_model, make_rollouts, medians, peak_bytes
+from machine import ANSWER, DEVICE, MODELS, PROMPT, SEGMENT, make_model, make_rollouts, medians, peak_bytes
 from released import released_objective
 from torch import Tensor, nn
 from transformers import AutoTokenizer
@@ -22,18 +22,20 @@ from repro_trl.method.measure import Objectives, Scorer, score_rows
 
 @dataclass(frozen=True)
 class Case:
-    """`rows` completions of `length` tokens, `k` segments kept; `vocabulary` None is the model's own."""
+    """`rows` completions of `length` tokens, `k` segments of `segment` tokens kept; `vocabulary` None: the model's."""
 
     model: str
     rows: int
     length: int
     k: int
     vocabulary: int | None = None
+    segment: int = SEGMENT
 
     def __str__(self) -> str:
         vocabulary = self.vocabulary or MODELS[self.model][2]
         k = "all" if self.k == ALL else self.k
-        return f"{self.model}, V {vocabulary}, {self.rows} × {self.length}, k {k}"
+        segment = "" if self.segment == SEGMENT else f" of {self.segment} tokens"
+        return f"{self.model}, V {vocabulary}, {self.rows} × {self.length}, k {k}{segment}"
 
 
 CASES = [
@@ -52,7 +54,10 @@ ALL = 10**6
 GROWTH = {
     "k": [Case("small", 1, 4096, k) for k in (10, 30, 0)],
     "length": [Case("small", 1, length, 10) for length in (1024, 2048, 4096, 8192)],
-    "all starts": [Case("small", 1, 8192, k) for k in (10, ALL)],
+    "all starts": [
+        Case("small", 1, 8192, 10),
+        *(Case("small", 1, 8192, ALL, segment=segment) for segment in (SEGMENT, 55)),
+    ],
     "completions": [Case("small", rows, 1024, 10) for rows in (1, 2, 4, 8)],
 }
 
@@ -66,7 +71,7 @@ class _Scoring:
 
     def __init__(self, case: Case) -> None:
         self.model: nn.Module = make_model(case.model, case.vocabulary)
-        self.batch, self.rows = make_rollouts(case.rows, case.length, self.model.config.vocab_size)
+        self.batch, self.rows = make_rollouts(case.rows, case.length, self.model.config.vocab_size, case.segment)
         if case.k == 0:  # only the two boundaries that every completion has
             for row in self.rows:
                 row.starts = []
