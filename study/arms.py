@@ -132,7 +132,7 @@ ARMS = {
     "shuffled": Arm(PAPER, (ShuffledRewards,)),
     "recipe constants": Arm(RECIPE, (ConstantRewards,)),
     "recipe shuffled": Arm(RECIPE, (ShuffledRewards,)),
-    "length": Arm(length_penalty={"digits": 0.1, "search": 0.1, "chain": 0.1}),
+    "length": Arm(length_penalty={"digits": 0.1, "search": 0.1, "chain": 0.25}),
     # rivals: their signals, with everything else as in the recipe
     "vps": Arm(RECIPE, (ProbabilityChanges,)),
     "vps shuffled": Arm(RECIPE, (ShuffledRewards, ProbabilityChanges)),
