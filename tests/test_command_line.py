@@ -1,6 +1,7 @@
 """How commands end: exit status and one sentence."""
 
 import errno
+import signal
 import subprocess
 import sys
 import time
@@ -63,7 +64,15 @@ def test_a_reader_that_leaves_early():
         assert process.stderr.read() == b"" and process.wait() == 1
 
 
-def test_ctrl_c_that_meets_a_finaliser_is_not_lost(capsys):
+@pytest.fixture
+def ctrl_c():
+    """SIGINT raises `KeyboardInterrupt`, even where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_that_meets_a_finaliser_is_not_lost(ctrl_c, capsys):
     class Finalised:
         def __del__(self):
             raise KeyboardInterrupt
