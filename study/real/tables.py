@@ -158,9 +158,11 @@ def auto_line(results: Results) -> str:
     chosen = record["candidates"][0]
     (paper,) = [one for one in record["candidates"] if (one["prefix"], one["template"]) == ("", "\\boxed{{{answer}}}")]
     best = max(record["candidates"], key=lambda one: one["auc"])
+    ties = sum(one["auc"] == best["auc"] for one in record["candidates"])
+    largest = f"that of {_named(best)}" if ties == 1 else f"{best['auc']:.2f}, that of {ties} candidates"
     return (
         f"Of {len(record['candidates'])} candidates on {record['count']} completions, `auto` takes {_named(chosen)}. "
-        f"The largest area is that of {_named(best)}; the paper's form has {paper['auc']:.2f} ± {paper['error']:.2f}."
+        f"The largest area is {largest}; the paper's form has {paper['auc']:.2f} ± {paper['error']:.2f}."
     )
 
 

@@ -253,3 +253,7 @@ def test_the_choice_of_auto_is_told(unread, tmp_path):
     records.append(tmp_path / "found.jsonl", {"kind": "auto", "count": 64, "candidates": candidates})
     line = tables.auto_line(None)
     assert "takes `'x '` before `…` (AUC 0.80 ± 0.05)" in line and "`'y'`" in line and "0.60 ± 0.05" in line
+    (tmp_path / "found.jsonl").unlink()
+    candidates[0]["auc"] = 0.82
+    records.append(tmp_path / "found.jsonl", {"kind": "auto", "count": 64, "candidates": candidates})
+    assert "The largest area is 0.82, that of 2 candidates;" in tables.auto_line(None)
