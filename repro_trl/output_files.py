@@ -62,8 +62,8 @@ def _is_alive(process: int) -> bool:
         os.kill(process, 0)  # sends nothing
     except ProcessLookupError:
         return False
-    except PermissionError:  # someone else's
-        return True
+    except PermissionError:
+        pass  # someone else's
     return True
 
 

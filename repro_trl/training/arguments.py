@@ -21,7 +21,7 @@ from .names import (
     with_config,
 )
 from .quiet import quiet_upstream
-from .settings_source import read_types
+from .settings_source import read_settings, types_of
 
 
 @dataclass
@@ -86,7 +86,7 @@ def parse_arguments(
     tokens = with_config(sys.argv[1:] if tokens is None else tokens, ALGORITHMS[name].default_config)
     path = option_value(split_options(tokens), "config")
     if path is not None:
-        check_values(read_config(path), read_types(ALGORITHMS[name].script), path)
+        check_values(read_config(path), types_of(read_settings(ALGORITHMS[name].script)), path)
     parser = TrlParser(
         classes,
         prog=f"repro-trl {name}",

@@ -24,7 +24,7 @@ from .names import (
     split_options,
     with_config,
 )
-from .settings_source import read_dataclass, read_settings, read_types
+from .settings_source import read_dataclass, read_settings, types_of
 from .tables import BEFORE_AFTER_FILE, RUN_FILE, compare_runs
 
 
@@ -118,7 +118,7 @@ def read_request(name: str, argv: Sequence[str]) -> Request:
     known = {*for_script, *launcher, *OWN_NAMES}
     check_names((option_name(group[0]) for group in groups), known)
     check_names(config, {*settings, *launcher, *OWN_NAMES, "env"}, path)
-    check_values(config, read_types(ALGORITHMS[name].script), path)
+    check_values(config, types_of(settings.values()), path)
     _check_datasets(config.get("datasets", []), path)
 
     script = [group for group in groups if option_name(group[0]) in for_script]

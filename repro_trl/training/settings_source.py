@@ -7,7 +7,7 @@ the check for unknown names read them there.
 
 import ast
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,9 +43,9 @@ def read_settings(script: str) -> list[Setting]:
     return [setting for name in names for setting in read_dataclass(script, name)]
 
 
-def read_types(script: str) -> dict[str, str]:
-    """The annotations of a script's settings, by name, as `check_values` takes them."""
-    types = {setting.name: setting.type for setting in read_settings(script)}
+def types_of(settings: Iterable[Setting]) -> dict[str, str]:
+    """The annotations of settings, by name, as `check_values` takes them."""
+    types = {setting.name: setting.type for setting in settings}
     # Declared as text, but `Trainer.train` takes true for the newest checkpoint.
     return types | {"resume_from_checkpoint": "str | Literal[True, False] | None"}
 

@@ -322,7 +322,8 @@ def test_auto_trains_as_the_recipe_once_it_has_found_its_prefix():
     by_hand, auto_found = (run_cell(Cell("digits", "grpo", arm, 3), steps=2) for arm in ("recipe", "recipe auto"))
     found = auto_found.pop("auto")
     assert found["step"] == 1 and found["chosen"]["prefix"] == "</think>\n\n"
-    assert by_hand["curve"] == auto_found["curve"]
+    assert by_hand.keys() == auto_found.keys() and by_hand["curve"] == auto_found["curve"]
+    assert by_hand["evaluations"].keys() == auto_found["evaluations"].keys()
     # Of an arm with auto, fewer answer forms are followed.
     for step, values in auto_found["evaluations"].items():
         assert values.items() <= by_hand["evaluations"][step].items()
