@@ -20,7 +20,7 @@ RIVALS = ("vps", "vsrm", "vps shuffled")
 AUTO = ("recipe auto", "prefix auto")
 LONGER = ("plain", "repro", "recipe")
 """Arms of GRPO with longer runs."""
-HEADLINE = (*LONGER, "constants", "shuffled", "recipe shuffled", "recipe constants")
+HEADLINE = (*LONGER, "prefix auto", "constants", "shuffled", "recipe shuffled", "recipe constants")
 """Arms of GRPO with more seeds."""
 LONGER_STEPS = 3 * STEPS
 
