@@ -97,9 +97,10 @@ def _train(name: str, case: str, model_name: str, length: int, k: int) -> dict[s
         [token for _ in range(length // SEGMENT) for token in (*rng.choices(words, k=SEGMENT - len(blank)), *blank)]
         for _ in range(count)
     ]
+    repro = {"repro_top_k": k, "repro_answer_prefix": "", "repro_method": "shared"}
     trainer_class, config_class, own = {
         "stock": (TimedGRPOTrainer, GRPOConfig, {}),
-        "repro": (TimedReproGRPOTrainer, ReproGRPOConfig, {"repro_top_k": k, "repro_method": "shared"}),
+        "repro": (TimedReproGRPOTrainer, ReproGRPOConfig, repro),
     }[name]
     batches = 2  # of which the first warms up
     steps_per_batch = settings.get("steps_per_generation", 1) * settings.get("num_iterations", 1)

@@ -72,12 +72,13 @@ class ReproConfigMixin:
         },
     )
     repro_answer_prefix: str = field(
-        default="",
+        default=AUTO_PREFIX,
         metadata={
             "help": "Text inserted between the partial thought and the answer, itself not scored, for example "
             "`</think>` between two blank lines. If the completion has already written the `repro_think_end` "
             "marker at the last boundary, the prefix is dropped there up to the end of the marker. `auto`: "
-            "the trainer detects where this policy gives its answer. The paper's form is the empty string."
+            "detected from the first completions: where this policy gives its answer. The paper has no prefix, "
+            "which is the empty string."
         },
     )
     repro_prefix_candidates: list[str] | None = field(
@@ -168,7 +169,7 @@ class ReproConfigMixin:
         check_text(self, "repro_think_end", "the text that ends the thinking region", "no such marker")
         check_text(self, "repro_answer_column", "the name of a dataset column", "the column found by name")
         check_text(self, "repro_answer_template", "a template with {answer}")
-        check_text(self, "repro_answer_prefix", "a text, or an empty one for no prefix")
+        check_text(self, "repro_answer_prefix", "a text, an empty one for no prefix, or 'auto'")
         check_texts(self, "repro_prefix_candidates", "texts", "no candidates of your own")
         if not self.repro_delimiter:
             raise ValueError(f'repro_delimiter={self.repro_delimiter!r}: give a non-empty text, such as "\\n\\n".')

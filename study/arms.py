@@ -43,7 +43,7 @@ PER_TASK = {
 segment of its thought and its answer.
 """
 
-PAPER = {"repro_alpha": 0.1, "repro_top_k": PER_TASK["repro_top_k"]}
+PAPER = {"repro_alpha": 0.1, "repro_top_k": PER_TASK["repro_top_k"], "repro_answer_prefix": ""}
 """The paper's form at the size of these tasks; alpha from an earlier trial."""
 
 RECIPE = {

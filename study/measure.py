@@ -163,7 +163,7 @@ def score_as(
 def asked_by(arm: str, task: str) -> tuple[AnswerForm, int]:
     """The form in which an arm asks for the answer, with "auto" the one before any is found, and its k."""
     settings = ARMS[arm].settings_for(task)
-    prefix = "" if ARMS[arm].is_auto else settings.get("repro_answer_prefix", "")
+    prefix = "" if ARMS[arm].is_auto else settings["repro_answer_prefix"]
     return AnswerForm(prefix, DEFAULT_ANSWER_TEMPLATE), settings["repro_top_k"]
 
 

@@ -17,7 +17,7 @@ def test_defaults_are_those_of_the_method(tmp_path):
     assert config.repro_think_end == "</think>"
     assert config.repro_answer_column is None
     assert config.repro_answer_template.format(answer="42") == "\\boxed{42}"
-    assert config.repro_answer_prefix == ""
+    assert config.repro_answer_prefix == "auto"
     assert config.repro_ema_weight is None
     assert (config.repro_scale, config.repro_method) == ("group", "auto")
     assert (config.repro_baseline_score, config.repro_center, config.repro_credit) == ("zero", "group", "to_go")

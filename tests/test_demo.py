@@ -1,10 +1,8 @@
 import json
-from pathlib import Path
 
-import yaml
 from pocket.make import MODEL_DIR as POCKET_MODEL_DIR
 
-from repro_trl.demo import ANSWER_PREFIX, MODEL_DIR, PROBLEMS_FILE, task
+from repro_trl.demo import MODEL_DIR, PROBLEMS_FILE, task
 
 
 def test_it_is_the_model_of_the_examples():
@@ -14,8 +12,3 @@ def test_it_is_the_model_of_the_examples():
 def test_the_problems_are_held_out_ones_of_its_task():
     problems = [json.loads(line) for line in PROBLEMS_FILE.read_text().splitlines()]
     assert problems == task.eval_dataset(len(problems)).to_list()
-
-
-def test_the_answer_prefix_is_that_of_the_recipe():
-    recipe = Path(__file__).parents[1] / "examples" / "configs" / "pocket_grpo.yaml"
-    assert yaml.safe_load(recipe.read_text())["repro_answer_prefix"] == ANSWER_PREFIX

@@ -243,13 +243,16 @@ def test_the_recipe_is_the_same_in_yaml_and_in_python(page):
         assert f"{name}={json.dumps(value) if isinstance(value, str) else value}" in block, name
 
 
-def test_the_page_on_differences_sets_the_two_forms_side_by_side():
+def test_the_page_on_differences_sets_the_forms_side_by_side():
     page = (DOCS / "differences.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| `(repro_\w+)` \| `?(.+?)`? \| `?(.+?)`?(?: \(all\))? \|$", page, re.MULTILINE)
+    cell = r"`?(.+?)`?(?: \(all\))? \|"
+    rows = re.findall(rf"^\| `(repro_\w+)` \| {cell} {cell} {cell}$", page, re.MULTILINE)
     defaults = {field.name: field.default for field in dataclasses.fields(ReproConfigMixin)}
     shown = {name: (json.dumps(v) if isinstance(v, str) else str(v)) for name, v in (defaults | RECIPE).items()}
-    assert {name: recipe for name, _, recipe in rows} == {name: shown[name] for name in RECIPE}
-    assert all(yaml.safe_load(paper) == defaults[name] for name, paper, _ in rows)
+    assert {name: recipe for name, *_, recipe in rows} == {name: shown[name] for name in RECIPE}
+    assert all(yaml.safe_load(default) == defaults[name] for name, _, default, _ in rows)
+    papers = {name: yaml.safe_load(paper) for name, paper, *_ in rows}
+    assert papers == {name: defaults[name] for name in RECIPE} | {"repro_answer_prefix": ""}
 
 
 def test_the_shipped_recipe_configs_have_the_recipe():

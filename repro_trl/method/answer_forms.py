@@ -211,6 +211,12 @@ class FormEvidence:
         """Completions so far."""
         return len(self._right)
 
+    def wants(self, right: Tensor) -> bool:
+        """Whether completions with these (N,) verdicts would add to a kind of which there is too little."""
+        num_right = int(self._right.sum())
+        lacks_right, lacks_wrong = num_right < self.ENOUGH, self.count - num_right < self.ENOUGH
+        return bool((lacks_right and right.any()) or (lacks_wrong and not right.all()))
+
     def separations(self) -> list[Separation] | None:
         """How well each form separates; None while there are too few right or too few wrong completions."""
         num_right = int(self._right.sum())

@@ -19,7 +19,7 @@ class ReproGRPOTrainer(ReproMixin, AdvantageHook, GRPOTrainer):
     `trl.GRPOTrainer` with the process advantage of RePro added to every completion token.
 
     It takes the arguments of `trl.GRPOTrainer`. `args` is a [`ReproGRPOConfig`], or a plain `GRPOConfig` for RePro's
-    default settings, which are the paper's form. It also takes the `answer_fn` of [`ReproMixin`].
+    default settings. It also takes the `answer_fn` of [`ReproMixin`].
     """
 
     _config_class = ReproGRPOConfig

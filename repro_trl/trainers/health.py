@@ -9,6 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from ..config import AUTO_PREFIX
 from ..method.answer_forms import area_under_curve
 from ..method.score import ScoredRollouts
 from .policy_scorer import PolicyScorer
@@ -74,11 +75,14 @@ class ObjectiveHealth:
         if self._has_warned or not believed or not auc < _NOISE:
             return
         self._has_warned = True
+        if self._scorer.settings.repro_answer_prefix == AUTO_PREFIX:
+            advice = "Add what this policy writes before its answers to repro_prefix_candidates"
+        else:
+            advice = "Set repro_answer_prefix='auto', or to what this policy writes before its answers"
         logger.warning(
             f"repro/objective_auc is {auc:.2f}: J hardly separates correct completions from wrong ones, so process "
-            f"rewards are little more than noise. The answer form in use is {self._scorer.reader.form}. Set "
-            "repro_answer_prefix='auto', or to what this policy writes before its answers; or turn RePro off with "
-            "repro_alpha=0."
+            f"rewards are little more than noise. The answer form in use is {self._scorer.reader.form}. {advice}; or "
+            "turn RePro off with repro_alpha=0."
         )
 
     def state(self) -> list[list[Any]]:

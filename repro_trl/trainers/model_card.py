@@ -12,6 +12,7 @@ from .. import __version__
 from ..config import ReproConfigMixin
 from ..method.score import ScoredRollouts
 from ..trace_colors import NEGATIVE, POSITIVE
+from .prefix_search import PrefixSearch
 
 PICTURE = "repro_objective.png"
 _MAX_CURVES = 16
@@ -44,6 +45,8 @@ class ReproModelCard:
 
     # The rollouts scored last on this process; `None` before the first.
     _newest_scored: ScoredRollouts | None = None
+    # Finds the answer form; `None` where it is given.
+    _prefix_search: PrefixSearch | None = None
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """
@@ -56,7 +59,7 @@ class ReproModelCard:
             return
         path = os.path.join(self.args.output_dir, "README.md")
         card = ModelCard.load(path)
-        settings = [(f"`{f.name}`", f"`{getattr(self.args, f.name)!r}`") for f in fields(ReproConfigMixin)]
+        settings = [(f"`{f.name}`", self._shown(f.name)) for f in fields(ReproConfigMixin)]
         sections = [
             _METHOD.format(algorithm=self._name.removeprefix("RePro "), version=__version__),
             f"### Settings\n\n{_table(('setting', 'value'), settings)}",
@@ -77,6 +80,14 @@ class ReproModelCard:
         before = before.replace("[None](https://huggingface.co/None)", "a local model")
         card.text = "\n\n".join([before.rstrip(), *sections, heading + after])
         card.save(path)
+
+    def _shown(self, setting: str) -> str:
+        value = f"`{getattr(self.args, setting)!r}`"
+        search = self._prefix_search
+        if setting != "repro_answer_prefix" or search is None:
+            return value
+        found = "nothing" if search.chosen is None else f"`{search.chosen}`"
+        return f"{value}, which found {found}"
 
 
 def _metric_rows(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:

@@ -59,43 +59,62 @@ class PrefixSearch:
         texts: Sequence[str],
         right: Sequence[bool | None],
         batch_size: int,
-    ) -> None:
+    ) -> bool:
         """
-        Look at one generation batch; collective.
+        Look at one generation batch; collective. Completions that would add nothing are not asked.
 
         Args:
             batch, answers, policy_mask: as in `PolicyScorer.score`.
             texts: (B,) completions as the policy wrote them, special tokens included.
             right: (B,) whether each completion's answer is right.
             batch_size: completions per forward.
+
+        Returns:
+            Whether the form has been found in this batch; what was asked in the earlier one is void then.
         """
         self._batches += 1
         if self.chosen is not None and self._batches % _RECHECK_EVERY:
-            return
+            return False
         (has_images,) = self._scorer.agree("pixel_values" in batch)
         if has_images:
             self._warn_of_images()
-            return
+            return False
         if self._evidence is None:
             self._evidence = FormEvidence(self._find_forms(texts))
         elif self.chosen is not None:
             self._evidence = FormEvidence(self._evidence.forms)
+        local = [-1 if verdict is None else int(verdict) for verdict in right]  # without a ground truth, none
+        verdicts = self._scorer.accelerator.gather(torch.tensor(local, device=policy_mask.device))
+        if not self._evidence.wants(verdicts[verdicts >= 0] == 1):
+            return False
         rows, _ = self._scorer.read(batch, answers, policy_mask)
         (num_micro_batches,) = self._scorer.agree(math.ceil(len(rows) / batch_size))
         objective = self._scorer.ask_forms(batch, rows, answers, self._evidence.forms, batch_size, num_micro_batches)
-        # Without a verdict there is no answer to ask for, and J is NaN.
-        verdicts = torch.tensor([bool(verdict) for verdict in right], device=objective.device)
-        self._evidence.add(*(self._scorer.accelerator.gather(tensor) for tensor in (objective, verdicts)))
+        self._evidence.add(self._scorer.accelerator.gather(objective), verdicts == 1)
         found = self._evidence.separations()
-        if found is not None and self.chosen is None:
-            self._choose(found)
-        elif found is not None:
+        if found is None:
+            self._say_waiting()
+            return False
+        if self.chosen is not None:
             self._compare(found)
+            return False
+        self._choose(found)
+        return True
 
     def _warn_of_images(self) -> None:
         if not self._has_warned and self._scorer.accelerator.is_main_process:
-            logger.warning("repro_answer_prefix='auto' is ignored: with images in prompts, the paper's form is used.")
+            logger.warning(
+                "repro_answer_prefix='auto' needs prompts without images. The answer is scored right after the "
+                "thought, as in the paper."
+            )
         self._has_warned = True
+
+    def _say_waiting(self) -> None:
+        if self._batches == 1 and self._scorer.accelerator.is_main_process:
+            logger.warning(
+                f"repro_answer_prefix='auto' waits for {FormEvidence.ENOUGH} correct and {FormEvidence.ENOUGH} wrong "
+                "completions. Until then, the answer is scored right after the thought, as in the paper."
+            )
 
     def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
         settings = self._scorer.settings

@@ -55,13 +55,11 @@ class ReproMixin(ReproModelCard):
             the row has none. Replaces `repro_answer_column`.
 
     All other arguments are those of the trainer. `args` can be a plain TRL config; RePro's settings then have their
-    defaults, the paper's form.
+    defaults.
     """
 
     _config_class: type[ReproConfigMixin]
     _paper = REPRO_PAPER
-    # Where `repro_answer_prefix="auto"` looks for the form to ask with.
-    _prefix_search: PrefixSearch | None = None
 
     def __init__(
         self,
@@ -115,8 +113,7 @@ class ReproMixin(ReproModelCard):
             return
         self._scorer.model = self.model  # accelerate may have wrapped it
         self._answers = [self._ground_truth.answer_of(example) for example in examples]
-        if self._prefix_search is None or self._prefix_search.chosen is not None:
-            self._shared_pass.open(self._answers)
+        self._shared_pass.open(self._answers)
 
     def _compute_advantages(self, rollout: Rollout) -> Tensor:
         outcome = super()._compute_advantages(rollout)
@@ -125,8 +122,11 @@ class ReproMixin(ReproModelCard):
             return outcome
         texts = written_texts(self._tokenizer, rollout.batch, self.eos_token_ids)
         verdicts = [verify_answer(*pair, self.args.repro_think_end) for pair in zip(texts, self._answers, strict=True)]
+        self._shared_pass.stop_waiting()
         if self._prefix_search is not None:
-            self._prefix_search.observe(rollout.batch, self._answers, rollout.policy_mask, texts, verdicts, self._size)
+            told = (rollout.batch, self._answers, rollout.policy_mask, texts, verdicts, self._size)
+            if self._prefix_search.observe(*told):
+                self._shared_pass.close()
         scores = self._measure(rollout)
         started = time.perf_counter()
         scored = self._newest_scored = self._reward(rollout, scores.objectives)
@@ -145,7 +145,6 @@ class ReproMixin(ReproModelCard):
 
     def _measure(self, rollout: Rollout) -> BatchScores:
         """METHOD §2 and §3: J at the boundaries of this process's completions; the one stage that runs the policy."""
-        self._shared_pass.stop_waiting()
         if self._shared_pass.scores is not None:
             return self._shared_pass.scores
         image_pass = self._get_per_token_logps_and_entropies

@@ -30,7 +30,7 @@ def help_text(name: str, width: int | None = None) -> str:
         "",
         *textwrap.wrap(
             f"Train with {ALGORITHMS[name].title} and RePro. Without arguments, train the bundled model, in "
-            "minutes on a CPU. RePro's defaults are the paper's form; the README has the recommended recipe.",
+            "minutes on a CPU. The README has the recommended settings, which differ from the defaults.",
             width,
         ),
         "",

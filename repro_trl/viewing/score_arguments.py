@@ -14,7 +14,7 @@ Each row gets a field {FIELD!r}: an object, or a list of objects if the row has 
 boundaries (tokens before each boundary), entropies (nats, at the boundaries that are segment starts), objective (J,
 nats per answer token), magnitude, stability and scores at the boundaries, process_rewards and normalized_rewards of
 the segments between them, and advantages of the tokens; or not_scored with the reason. Consecutive rows with the same
-prompt are one group for the normalisation. The default settings are the paper's form, as in training. The input can be
+prompt are one group for the normalisation. The default settings are those of training. The input can be
 a {", ".join(SUFFIXES)} file (text files also with {" or ".join(COMPRESSIONS)}), or a folder of them. Rows that cannot
 be read are reported with their line numbers and skipped, and the exit status is then 1. To resume an interrupted run,
 run the same command again.

@@ -27,7 +27,10 @@ from .problems import dataset, sample_problems
 ASKED: dict[str, Any] = {"repro_answer_prefix": "The final answer is \\boxed{", "repro_answer_template": "{answer}"}
 """Where the recipe asks for the answer: one of the forms with the largest area in the table of prefixes."""
 
-ARMS: dict[str, dict[str, Any] | None] = {"plain": None, "repro": {}, "recipe": RECIPE | ASKED}
+PAPER: dict[str, Any] = {"repro_answer_prefix": ""}
+"""The paper's form: all other values are the defaults."""
+
+ARMS: dict[str, dict[str, Any] | None] = {"plain": None, "repro": PAPER, "recipe": RECIPE | ASKED}
 """RePro's settings: none, the paper's, the recipe's."""
 
 START = "start"

@@ -32,9 +32,10 @@ def trl_settings(output_dir, **overrides: Any) -> dict[str, Any]:
 
 
 def settings(output_dir, **overrides: Any) -> dict[str, Any]:
-    """`trl_settings` and RePro's, with about every fifth token a blank line."""
+    """`trl_settings` and RePro's in the paper's form, with about every fifth token a blank line."""
     repro = {
         "repro_alpha": 0.5,
+        "repro_answer_prefix": "",
         "repro_top_k": 4,
         "generation_kwargs": {"sequence_bias": [[[_DELIMITER_ID], 6.0]]},
     }

@@ -9,6 +9,7 @@ from tiny_runs import settings, token_reward
 
 from repro_trl import ReproGRPOConfig, ReproGRPOTrainer, __version__
 from repro_trl.demo import task
+from repro_trl.method.answer_forms import AnswerForm
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +88,12 @@ def test_metrics_without_a_number_are_left_out(policy, tmp_path):
     text = (tmp_path / "README.md").read_text()
     assert "| accuracy: `accuracy` | 0.25 | 0.5 |" in text
     assert "`reward` |" not in text
+
+
+def test_the_answer_form_that_was_found_is_said(policy, tmp_path):
+    trainer = trained(policy, tmp_path, max_steps=1, repro_answer_prefix="auto")
+    trainer.create_model_card(model_name="tiny")
+    assert "| `repro_answer_prefix` | `'auto'`, which found nothing |" in (tmp_path / "README.md").read_text()
+    trainer._prefix_search.chosen = AnswerForm("</think>", r"\boxed{{{answer}}}")
+    trainer.create_model_card(model_name="tiny")
+    assert "`'auto'`, which found `'</think>' + \\boxed{…}` |" in (tmp_path / "README.md").read_text()

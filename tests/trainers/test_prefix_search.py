@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from closing_policies import CLOSINGS, OTHER_MARKER, save_closing_policy
+from counted_forwards import CountsForwards
 from pocket.traces import accuracy_reward
 from ranks import backend_settings, run_ranks
 from tiny_policy import save_tiny_policy
@@ -30,11 +31,11 @@ SAMPLED = {
 }
 
 
-def train(path, folder, train=True, **overrides):
+def train(path, folder, trainer_class=ReproGRPOTrainer, train=True, **overrides):
     config = ReproGRPOConfig(
         **settings(folder, **{**SAMPLED, "repro_answer_prefix": "auto", "learning_rate": 1e-9, **overrides})
     )
-    trainer = ReproGRPOTrainer(str(path), accuracy_reward, config, task.train_dataset(size=32, seed=3))
+    trainer = trainer_class(str(path), accuracy_reward, config, task.train_dataset(size=32, seed=3))
     if train:
         trainer.train()
     return trainer
@@ -105,6 +106,20 @@ def test_scorer_and_search_need_no_trainer_and_wait_for_both_kinds():
     assert search.chosen.prefix.startswith("</think>\n\n")
 
 
+def test_no_more_is_asked_than_needed():
+    search = PrefixSearch(scorer_of(MODEL_DIR))
+    forwards = []
+    search._scorer.model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    observe(search, [WRONG] * 8)
+    asked = len(forwards)
+    assert asked > 0
+    for _ in range(3):  # a policy that is always wrong
+        observe(search, [WRONG] * 8)
+    assert len(forwards) == asked and search._evidence.count == 8
+    observe(search, [WRONG] * 7 + [RIGHT])
+    assert len(forwards) > asked and search._evidence.count == 16
+
+
 def test_a_search_goes_on_where_it_stopped():
     whole, first = PrefixSearch(scorer_of(MODEL_DIR)), PrefixSearch(scorer_of(MODEL_DIR))
     for search in (whole, first):
@@ -151,14 +166,18 @@ def test_health_over_a_window(caplog):
     assert "hardly separates" not in caplog.text
 
 
-def test_noise_is_said_once(caplog):
-    health = ObjectiveHealth(scorer_of(MODEL_DIR, prefix=""))
+@pytest.mark.parametrize(
+    ("prefix", "advice"), [("", "Set repro_answer_prefix='auto'"), ("auto", "to repro_prefix_candidates")]
+)
+def test_noise_is_said_once(caplog, prefix, advice):
+    health = ObjectiveHealth(scorer_of(MODEL_DIR, prefix=prefix))
     generator = torch.Generator().manual_seed(0)
     with caplog.at_level(logging.WARNING, logger="repro_trl.trainers.health"):
         for _ in range(4):
             auc = health.update(scored(torch.randn(32, generator=generator).tolist()), [True, False] * 16)
     assert 0.35 < auc < 0.65
     assert caplog.text.count("J hardly separates correct completions from wrong ones") == 1
+    assert advice in caplog.text
     other = ObjectiveHealth(scorer_of(MODEL_DIR, prefix=""))
     other.restore(health.state())
     assert other.update(scored([]), []) == auc
@@ -168,6 +187,29 @@ def test_auto_without_any_signal_keeps_training(tmp_path):
     path = save_tiny_policy(tmp_path / "policy")
     trainer = train(path, tmp_path, max_completion_length=16)
     assert trainer._prefix_search.chosen is None and trainer._scorer.reader.form.prefix == ""
+
+
+class CountingTrainer(CountsForwards, ReproGRPOTrainer):
+    pass
+
+
+def test_the_trainers_own_pass_is_used_while_the_search_waits(tmp_path):
+    path = save_tiny_policy(tmp_path / "policy")
+    trainer = train(path, tmp_path, CountingTrainer, max_completion_length=16, max_steps=4, num_iterations=2)
+    assert trainer._prefix_search.chosen is None
+    assert trainer.scored == len(trainer.scores) == 2
+    searched, other = trainer.forwards_per_batch
+    assert other < searched  # all are wrong: more of these are not asked
+
+
+def test_the_batch_in_which_the_form_is_found_is_asked_in_that_form(tmp_path):
+    shared = {"num_iterations": 2, "max_steps": 4, "gradient_accumulation_steps": 2}
+    found = train(MODEL_DIR, tmp_path / "auto", CountingTrainer, **shared)
+    prefix = found._scorer.reader.form.prefix
+    given = train(MODEL_DIR, tmp_path / "given", CountingTrainer, repro_answer_prefix=prefix, **shared)
+    assert (found.scored, given.scored) == (1, 2)  # the first batch was read again, apart from the trainer's own pass
+    for one, other in zip(found.scores, given.scores, strict=True):
+        torch.testing.assert_close(one.objectives.objective, other.objectives.objective, rtol=1e-4, atol=1e-4)
 
 
 def _search_on_ranks(folder, backend, world_size, steps, resume):
