@@ -13,6 +13,8 @@ ALPHAS = (0.1, 0.3, 1.0)
 ALPHA_TASKS = ("digits", "search")
 """The recipe was settled on these, and single changes are tried on these. Other tasks try both forms as they are."""
 
+OTHERS = [algorithm for algorithm in ALGORITHMS if algorithm != "grpo"]
+
 HIGHER_RATES = {"digits": 6e-4, "search": 3e-4}
 
 CONTROLS = ("recipe", "shuffled", "constants", "recipe shuffled", "recipe constants", "length")
@@ -69,8 +71,14 @@ def rivals() -> list[Cell]:
 
 def recipe_elsewhere() -> list[Cell]:
     """The recipe under the other algorithms, on the task of the paper's regime."""
-    others = [algorithm for algorithm in ALGORITHMS if algorithm != "grpo"]
-    return [Cell("chain", algorithm, "recipe", seed) for seed in SEEDS for algorithm in others]
+    return [Cell("chain", algorithm, "recipe", seed) for seed in SEEDS for algorithm in OTHERS]
+
+
+def auto_elsewhere() -> list[Cell]:
+    """The default settings under the other algorithms: the paper's, with the place of the answer found."""
+    return [
+        Cell(task, algorithm, "prefix auto", seed) for seed in ABLATION_SEEDS for algorithm in OTHERS for task in TASKS
+    ]
 
 
 def rates() -> list[Cell]:
@@ -141,6 +149,7 @@ PARTS = {
     "auto": auto,
     "rivals": rivals,
     "recipe elsewhere": recipe_elsewhere,
+    "auto elsewhere": auto_elsewhere,
     "ablations": ablations,
     "rates": rates,
     "more seeds": more_seeds,

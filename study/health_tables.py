@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from .figures import TASKS, Results, health_records, health_values, number, table
+from .figures import ALGORITHMS, NOT_RUN, TASKS, Results, health_records, health_values, number, table
 from .health import NEUTRAL
 from .intervals import MIN_SEEDS, Interval, interval, paired
 
@@ -64,9 +64,10 @@ def auto_table(results: Results) -> str:
             chosen = record["auto"]["chosen"]
             forms["none" if chosen is None else f"`{chosen['prefix']!r}`"] += 1
         found = ", ".join(f"{form} ({count} of {len(records)})" for form, count in forms.items())
-        rows.append([task, found, *auto_verdicts(results, task)])
+        rows.append([task, found, *auto_verdicts(results, task), _auto_elsewhere(results, task)])
     head = ["task", "prefix found in the first batch, of seeds", "J, right or wrong: auto − paper's form"]
     head += ["r of useful segments: auto − paper's form", "accuracy after training: auto − paper's form"]
+    head += ["the same, other algorithms"]
     return table(head, rows)
 
 
@@ -83,6 +84,15 @@ def auto_verdicts(results: Results, task: str) -> list[str]:
     return [f"{number(found, 'accuracy', True)} ({verdict_not_worse(found)})" for found in differences]
 
 
+def _auto_elsewhere(results: Results, task: str) -> str:
+    lines = []
+    for algorithm, name in ALGORITHMS.items():
+        found = results.difference(task, algorithm, "prefix auto", "repro", "accuracy")
+        if algorithm != "grpo" and found is not None:
+            lines.append(f"{name}: {number(found, 'accuracy', True)} ({verdict_not_worse(found)})")
+    return "<br>".join(lines) or NOT_RUN
+
+
 def _useful(results: Results, task: str, arm: str) -> dict[int, float]:
     return {seed: kinds["useful"] for seed, kinds in health_values(results, task, "auc", arm).items()}
 
@@ -90,7 +100,7 @@ def _useful(results: Results, task: str, arm: str) -> dict[int, float]:
 def verdict_not_worse(difference: Interval | None) -> str:
     """ "better": the whole interval lies above 0. "worse": below 0. "as good": above −`AS_GOOD`. Else "unclear"."""
     if difference is None:
-        return "not run"
+        return NOT_RUN
     if difference.n < MIN_SEEDS:
         return f"unclear, {difference.n} seed{'s' * (difference.n > 1)}"
     if difference.low > 0:
