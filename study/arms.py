@@ -21,6 +21,7 @@ from repro_trl import (
 from repro_trl.config import AUTO_PREFIX
 
 from .signals import (
+    AveragedPolicy,
     ConstantRewards,
     DiscountedRewardToGo,
     MinimumToGo,
@@ -161,6 +162,7 @@ ARMS = {
     "recipe discounted": Arm(RECIPE, (DiscountedRewardToGo,)),
     "recipe min form": Arm(RECIPE, (MinimumToGo,)),
     "recipe ranks": Arm(RECIPE, (RankedRewards,)),
+    "recipe averaged": Arm(RECIPE, (AveragedPolicy,)),
     "recipe potential": Arm(RECIPE | {"repro_scale": "none"}, (PotentialShaping,)),
 }
 

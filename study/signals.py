@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from repro_trl.method.advantage import segment_credit
+from repro_trl.trainers.hook import Rollout
+from repro_trl.trainers.policy_scorer import BatchScores
 
 NUM_GENERATIONS = 8
 """Completions of one prompt, side by side in a batch."""
@@ -124,6 +126,37 @@ class RankedRewards:
             ranks += (values.unsqueeze(0) == values.unsqueeze(1)).sum(dim=1) / 2
             ranked[first : first + NUM_GENERATIONS][mask] = (ranks - ranks.mean()) / (ranks.std() + 1e-4)
         return super().token_advantages(ranked, segment_mask, ends, length)
+
+
+class AveragedPolicy:
+    """J of the exponential average of the policy's weights over the steps so far, in place of the newest weights: less
+    noise from single steps, at the price of lagging behind. The average stands in for the policy while answers are
+    scored, and only then.
+    """
+
+    DECAY = 0.7
+    """Weight of the earlier average; the newest weights have the rest."""
+
+    _average: dict[str, Tensor] | None = None
+
+    def _measure(self, rollout: Rollout) -> BatchScores:
+        weights = dict(self.model.named_parameters())
+        newest = {name: weight.detach().clone() for name, weight in weights.items()}
+        if self._average is None:
+            self._average = {name: weight.clone() for name, weight in newest.items()}
+        for name, weight in newest.items():
+            self._average[name].lerp_(weight, 1 - self.DECAY)
+        try:
+            _assign(weights, self._average)
+            return super()._measure(rollout)
+        finally:
+            _assign(weights, newest)
+
+
+@torch.no_grad()
+def _assign(weights: dict[str, Tensor], values: dict[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        weight.copy_(values[name])
 
 
 def last_segments(mask: Tensor) -> Tensor:

@@ -83,6 +83,7 @@ def claims_table(results: Results) -> str:
     compare("min-form credit helps the paper's form", "min form", "repro", credit)
     compare("min-form credit helps the recipe", "recipe min form", "recipe", credit)
     compare("ranks in place of z-scores help the recipe", "recipe ranks", "recipe", credit)
+    compare("J of an averaged policy helps the recipe", "recipe averaged", "recipe", credit)
 
     def known(claim: str, form: str, name: str) -> None:
         verdicts, figures = [], []

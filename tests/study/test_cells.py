@@ -180,6 +180,30 @@ def test_min_form_credit_is_the_worst_to_come():
     torch.testing.assert_close(found[1], torch.tensor([value - mean for value in worst[1]] + [0.0, 0.0]))
 
 
+def test_answers_are_scored_by_the_averaged_policy_and_by_nothing_else():
+    seen = []
+
+    class Scorer:
+        def _measure(self, rollout):
+            seen.append(self.model.weight.item())
+            if rollout is None:
+                raise KeyboardInterrupt
+
+    trainer = type("Averaged", (signals.AveragedPolicy, Scorer), {})()
+    trainer.model = torch.nn.Linear(1, 1, bias=False)
+    for weight in (1.0, 2.0, 3.0):
+        trainer.model.weight.data.fill_(weight)
+        if weight < 3:
+            trainer._measure("rollout")
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                trainer._measure(None)
+        assert trainer.model.weight.item() == weight
+    decay = signals.AveragedPolicy.DECAY
+    second = decay + 2 * (1 - decay)
+    assert seen == pytest.approx([1.0, second, decay * second + 3 * (1 - decay)])
+
+
 def test_ranks_forget_how_far_an_outlier_lies():
     spread = []
 
