@@ -49,7 +49,7 @@ class PrefixSearch:
         self._scorer = scorer
         self._evidence: FormEvidence | None = None
         self._batches = 0
-        self._has_warned = False
+        self._has_warned = self._has_said_waiting = False
 
     def observe(
         self,
@@ -92,14 +92,14 @@ class PrefixSearch:
         objective = self._scorer.ask_forms(batch, rows, answers, self._evidence.forms, batch_size, num_micro_batches)
         self._evidence.add(self._scorer.accelerator.gather(objective), verdicts == 1)
         found = self._evidence.separations()
-        if found is None:
+        if self.chosen is None and found is not None:
+            self._choose(found)
+            return True
+        if self.chosen is None:
             self._say_waiting()
-            return False
-        if self.chosen is not None:
+        elif found is not None:
             self._compare(found)
-            return False
-        self._choose(found)
-        return True
+        return False
 
     def _warn_of_images(self) -> None:
         if not self._has_warned and self._scorer.accelerator.is_main_process:
@@ -110,11 +110,12 @@ class PrefixSearch:
         self._has_warned = True
 
     def _say_waiting(self) -> None:
-        if self._batches == 1 and self._scorer.accelerator.is_main_process:
+        if not self._has_said_waiting and self._scorer.accelerator.is_main_process:
             logger.warning(
                 f"repro_answer_prefix='auto' waits for {FormEvidence.ENOUGH} correct and {FormEvidence.ENOUGH} wrong "
                 "completions. Until then, the answer is scored right after the thought, as in the paper."
             )
+        self._has_said_waiting = True
 
     def _find_forms(self, texts: Sequence[str]) -> list[AnswerForm]:
         settings = self._scorer.settings

@@ -183,10 +183,11 @@ def test_noise_is_said_once(caplog, prefix, advice):
     assert other.update(scored([]), []) == auc
 
 
-def test_auto_without_any_signal_keeps_training(tmp_path):
+def test_auto_without_any_signal_keeps_training(tmp_path, caplog):
     path = save_tiny_policy(tmp_path / "policy")
-    trainer = train(path, tmp_path, max_completion_length=16)
+    trainer = train(path, tmp_path, max_completion_length=16, max_steps=2)
     assert trainer._prefix_search.chosen is None and trainer._scorer.reader.form.prefix == ""
+    assert caplog.text.count("repro_answer_prefix='auto' waits for 8 correct and 8 wrong completions") == 1
 
 
 class CountingTrainer(CountsForwards, ReproGRPOTrainer):
