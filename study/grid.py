@@ -22,6 +22,8 @@ RIVALS = ("vps", "vsrm", "vps shuffled")
 AUTO = ("recipe auto", "prefix auto")
 LONGER = ("plain", "repro", "recipe")
 """Arms of GRPO with longer runs."""
+LONGER_CONTROLS = ("constants", "shuffled", "recipe constants", "recipe shuffled")
+"""Their controls, on the task of the paper's regime."""
 HEADLINE = (*LONGER, "prefix auto", "constants", "shuffled", "recipe shuffled", "recipe constants")
 """Arms of GRPO with more seeds."""
 LONGER_STEPS = 3 * STEPS
@@ -110,12 +112,8 @@ def more_seeds() -> list[Cell]:
 
 def longer() -> list[Cell]:
     """The headline arms of GRPO for three times the steps, until the curves are flat."""
-    return [
-        Cell(task, "grpo", arm, seed, {"max_steps": LONGER_STEPS})
-        for seed in SEEDS
-        for arm in LONGER
-        for task in TASKS
-    ]
+    arms = [(task, arm) for arm in LONGER for task in TASKS] + [("chain", arm) for arm in LONGER_CONTROLS]
+    return [Cell(task, "grpo", arm, seed, {"max_steps": LONGER_STEPS}) for seed in SEEDS for task, arm in arms]
 
 
 def tuning() -> list[Cell]:

@@ -34,6 +34,7 @@ SECTIONS = {
     "signals": health_tables.signal_table,
     "auto": health_tables.auto_table,
     "longer": tables.longer_table,
+    "longer paired": tables.longer_paired_table,
     "main": tables.main_table,
     "paired": tables.paired_table,
     "arms": lambda results: tables.arms_table(results, ["plain", "repro", *CONTROLS, *AUTO, *RIVALS]),

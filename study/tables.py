@@ -1,6 +1,7 @@
 """The tables of `docs/results.md`."""
 
 from collections import defaultdict
+from typing import Any
 
 from . import records
 from .arms import ALGORITHMS as ALGORITHM_SETTINGS
@@ -18,7 +19,19 @@ from .figures import (
     number,
     table,
 )
-from .grid import ABLATION_SEEDS, AUTO, CONTROLS, LONGER, LONGER_STEPS, MORE_SEEDS, PARTS, RIVALS, SEEDS, rates
+from .grid import (
+    ABLATION_SEEDS,
+    AUTO,
+    CONTROLS,
+    LONGER,
+    LONGER_CONTROLS,
+    LONGER_STEPS,
+    MORE_SEEDS,
+    PARTS,
+    RIVALS,
+    SEEDS,
+    rates,
+)
 from .intervals import interval, paired, verdict_better
 from .tuning import by_setting
 
@@ -208,12 +221,12 @@ def leads_table(results: Results) -> str:
 def longer_table(results: Results) -> str:
     """Three times the steps: means over seeds, and how much accuracy still rises."""
     found: dict[tuple[str, str], list[dict]] = defaultdict(list)
-    for record in results.records:
-        if record["overrides"] == {"max_steps": LONGER_STEPS}:
-            found[record["task"], record["arm"]].append(record)
+    for record in _longer_records(results):
+        found[record["task"], record["arm"]].append(record)
     rows = []
+    order = (*LONGER, *LONGER_CONTROLS)
     for (task, arm), group in sorted(
-        found.items(), key=lambda item: (TASKS.index(item[0][0]), LONGER.index(item[0][1]))
+        found.items(), key=lambda item: (TASKS.index(item[0][0]), order.index(item[0][1]))
     ):
         measures = ("halfway", "accuracy", "thinking_tokens", "backtracks")
         figures = [number(interval([measure_of(record, m) for record in group]), m) for m in measures]
@@ -226,6 +239,23 @@ def longer_table(results: Results) -> str:
         rows.append([task, arm, str(len(group)), *figures, number(interval(rises), "accuracy", True)])
     head = ["task", "arm", "seeds", "accuracy halfway", "accuracy", "thinking tokens", "backtracks"]
     return table([*head, "last third of the steps less the second"], rows) if rows else "Not run yet."
+
+
+def longer_paired_table(results: Results) -> str:
+    """Three times the steps: paired differences, with verdicts by the rules for the other runs."""
+    longer = Results([record | {"overrides": {}} for record in _longer_records(results)])
+    rows = []
+    for task in TASKS:
+        pairs = [("repro", "plain"), ("recipe", "plain"), ("recipe", "repro")]
+        pairs += [("repro", "constants"), ("repro", "shuffled")]
+        pairs += [("recipe", "recipe constants"), ("recipe", "recipe shuffled")]
+        for arm, other in pairs:
+            rows += difference_rows(longer, task, "grpo", arm, other, f"{arm} − {other}")
+    return table(["task", "paired difference", "seeds", *MEASURES.values()], rows)
+
+
+def _longer_records(results: Results) -> list[dict[str, Any]]:
+    return [record for record in results.records if record["overrides"] == {"max_steps": LONGER_STEPS}]
 
 
 def rates_table(results: Results) -> str:
