@@ -4,6 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 from . import tasks
+from .grid import LONGER_STEPS
 from .intervals import MIN_SEEDS, Interval, interval, paired
 
 TASKS = tuple(tasks.TASKS)
@@ -44,6 +45,11 @@ class Results:
     def __init__(self, all_records: list[dict[str, Any]]) -> None:
         self.records = all_records
         self.cells = {(r["task"], r["algorithm"], r["arm"], r["seed"]): r for r in all_records if not r["overrides"]}
+
+    def longer(self) -> "Results":
+        """Those of the runs with three times the steps."""
+        overrides = {"max_steps": LONGER_STEPS}
+        return Results([r | {"overrides": {}} for r in self.records if r["overrides"] == overrides])
 
     def values(self, task: str, algorithm: str, arm: str, measure: str) -> Values:
         """A measure at the end of training, for each seed. `halfway`: accuracy after half of the steps; `learning`:

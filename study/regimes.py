@@ -36,6 +36,10 @@ def regimes_table(results: Results) -> str:
             if measure != "learning":
                 cells = [_counts(results, task, others, form, measure) for task in TASKS]
                 rows.append([name, f"{claim}, the other algorithms", *cells])
+        for claim, measure in BEHAVIOUR.items():
+            if measure != "learning":
+                cells = [behaviour_cell(results.longer(), task, form, measure) for task in TASKS]
+                rows.append([name, f"{claim}, three times the steps", *cells])
     for claim, measure in BEHAVIOUR.items():
         cells = [behaviour_cell(results, task, "vps", measure) for task in TASKS]
         rows.append(["GRPO-VPS's signal", claim, *cells])
@@ -57,6 +61,8 @@ def behaviour_cell(results: Results, task: str, arm: str, measure: str) -> str:
         also += [label] * (bool(label) and verdict == SEEN)
         verdict += _few(difference)
         lines.append(f"{label + ': ' if label else ''}{verdict}, {difference.mean:+.{DIGITS[measure]}f}")
+    if all(line.endswith(NOT_RUN) for line in lines[1:]):
+        lines[1:] = [f"controls: {NOT_RUN}"]
     verdict, figure = lines[0].split(", ")
     if verdict == SEEN and also:
         verdict += f", but so with {' and '.join(also)}"

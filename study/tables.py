@@ -1,7 +1,6 @@
 """The tables of `docs/results.md`."""
 
 from collections import defaultdict
-from typing import Any
 
 from . import records
 from .arms import ALGORITHMS as ALGORITHM_SETTINGS
@@ -221,7 +220,7 @@ def leads_table(results: Results) -> str:
 def longer_table(results: Results) -> str:
     """Three times the steps: means over seeds, and how much accuracy still rises."""
     found: dict[tuple[str, str], list[dict]] = defaultdict(list)
-    for record in _longer_records(results):
+    for record in results.longer().records:
         found[record["task"], record["arm"]].append(record)
     rows = []
     order = (*LONGER, *LONGER_CONTROLS)
@@ -243,19 +242,14 @@ def longer_table(results: Results) -> str:
 
 def longer_paired_table(results: Results) -> str:
     """Three times the steps: paired differences, with verdicts by the rules for the other runs."""
-    longer = Results([record | {"overrides": {}} for record in _longer_records(results)])
-    rows = []
+    longer, rows = results.longer(), []
     for task in TASKS:
-        pairs = [("repro", "plain"), ("recipe", "plain"), ("recipe", "repro")]
-        pairs += [("repro", "constants"), ("repro", "shuffled")]
+        pairs = [(arm, "plain") for arm in (*LONGER, *LONGER_CONTROLS) if arm != "plain"]
+        pairs += [("recipe", "repro"), ("repro", "constants"), ("repro", "shuffled")]
         pairs += [("recipe", "recipe constants"), ("recipe", "recipe shuffled")]
         for arm, other in pairs:
             rows += difference_rows(longer, task, "grpo", arm, other, f"{arm} − {other}")
     return table(["task", "paired difference", "seeds", *MEASURES.values()], rows)
-
-
-def _longer_records(results: Results) -> list[dict[str, Any]]:
-    return [record for record in results.records if record["overrides"] == {"max_steps": LONGER_STEPS}]
 
 
 def rates_table(results: Results) -> str:
