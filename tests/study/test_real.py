@@ -151,7 +151,7 @@ def test_training_runs_and_goes_on(start, tmp_path, capsys):
 
 
 def test_arms_of_a_seed_share_problems_and_evaluations():
-    assert training.ARMS["plain"] is None and training.ARMS["repro"] == {}
+    assert training.ARMS["plain"] is None and training.ARMS["repro"] == {"repro_answer_prefix": ""}
     forms = separation.forms().values()
     assert separation.AnswerForm(*training.ASKED.values()) in forms
 
