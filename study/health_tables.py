@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 from .figures import ALGORITHMS, NOT_RUN, TASKS, Results, health_records, health_values, number, table
+from .grid import OTHERS
 from .health import NEUTRAL
 from .intervals import MIN_SEEDS, Interval, interval, paired
 
@@ -86,10 +87,10 @@ def auto_verdicts(results: Results, task: str) -> list[str]:
 
 def _auto_elsewhere(results: Results, task: str) -> str:
     lines = []
-    for algorithm, name in ALGORITHMS.items():
+    for algorithm in OTHERS:
         found = results.difference(task, algorithm, "prefix auto", "repro", "accuracy")
-        if algorithm != "grpo" and found is not None:
-            lines.append(f"{name}: {number(found, 'accuracy', True)} ({verdict_not_worse(found)})")
+        if found is not None:
+            lines.append(f"{ALGORITHMS[algorithm]}: {number(found, 'accuracy', True)} ({verdict_not_worse(found)})")
     return "<br>".join(lines) or NOT_RUN
 
 

@@ -1,6 +1,7 @@
 """The table that the page opens with: claims × regimes, with the controls beside each verdict."""
 
-from .figures import ALGORITHMS, DIGITS, MARGINS, NOT_RUN, TASKS, Results, health_values, mean_of, start_aucs, table
+from .figures import DIGITS, MARGINS, NOT_RUN, TASKS, Results, health_values, mean_of, start_aucs, table
+from .grid import OTHERS
 from .intervals import MIN_SEEDS, SEEN, Interval, interval, verdict_better
 
 BEHAVIOUR = {
@@ -31,10 +32,9 @@ def regimes_table(results: Results) -> str:
         rows.append([name, "useful segments earn more than others", *map(_auc, aucs)])
         for claim, measure in BEHAVIOUR.items():
             rows.append([name, claim, *(behaviour_cell(results, task, form, measure) for task in TASKS)])
-        others = [algorithm for algorithm in ALGORITHMS if algorithm != "grpo"]
         for claim, measure in BEHAVIOUR.items():
             if measure != "learning":
-                cells = [_counts(results, task, others, form, measure) for task in TASKS]
+                cells = [_counts(results, task, OTHERS, form, measure) for task in TASKS]
                 rows.append([name, f"{claim}, the other algorithms", *cells])
         for claim, measure in BEHAVIOUR.items():
             if measure != "learning":

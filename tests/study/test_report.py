@@ -7,7 +7,7 @@ import statistics
 
 import pytest
 
-from study import figures, grid, health_tables, plot, records, regimes, report, tuning, verdicts
+from study import figures, grid, health_tables, plot, records, regimes, report, tables, tuning, verdicts
 from study.cell import Cell
 from study.intervals import Interval, all_of, interval, paired, verdict_better, verdict_equal
 from study.measure import auc
@@ -243,6 +243,33 @@ def test_auto_is_set_against_the_papers_form():
     assert cells[0][1] == "none (1 of 3), `'</think>\\n\\n'` (2 of 3)"
     assert cells[0][2] == cells[0][3] == "+0.210 ± 0.025 (better)" and cells[0][4] == "– (not run)"
     assert cells[1][2] == "+0.000 ± 0.000 (as good)" and cells[1][4] == "+0.000 ± 0.000 (unclear, 2 seeds)"
+
+
+def test_auto_under_the_other_algorithms_stands_beside_it():
+    made = [made_up_health("chain", seed, "</think>", 0.0) for seed in range(3)]
+    made += [made_up("chain", "ppo", "repro", seed, 0.8, 30) for seed in range(3)]
+    made += [made_up("chain", "ppo", "prefix auto", seed, 0.7, 30) for seed in range(3)]
+    *_, row = health_tables.auto_table(figures.Results(made)).splitlines()
+    assert row.endswith("| PPO: -0.100 ± 0.000 (worse) |")
+
+
+def test_longer_runs_stand_apart():
+    made = [made_up("chain", "grpo", arm, seed, 0.5, 90) for arm in ("plain", "repro") for seed in range(3)]
+    for seed in range(3):
+        for arm, accuracy, tokens in (("plain", 0.9, 60), ("repro", 0.95, 40), ("constants", 0.95, 40)):
+            record = made_up("chain", "grpo", arm, seed, accuracy + seed / 1000, tokens)
+            made.append(record | {"overrides": {"max_steps": grid.LONGER_STEPS}, "curve": record["curve"] * 48})
+    results = figures.Results(made)
+    assert results.difference("chain", "grpo", "repro", "plain", "accuracy").mean == 0
+    _, _, *rows = tables.longer_paired_table(results).splitlines()
+    assert [row.split("|")[2].strip() for row in rows] == ["repro − plain", "constants − plain", "repro − constants"]
+    assert rows[0].startswith("| chain | repro − plain | 3 | +0.050 ± 0.000 (seen)")
+    _, _, *rows = tables.longer_table(results).splitlines()
+    assert [row.split("|")[2].strip() for row in rows] == ["plain", "repro", "constants"]
+    (shorter,) = (
+        row for row in regimes.regimes_table(results).splitlines() if "thinking gets shorter, three times" in row
+    )
+    assert "**seen, but so with constants**, -20.0<br>constants: seen, -20.0<br>shuffled: not run" in shorter
 
 
 @pytest.mark.parametrize(
