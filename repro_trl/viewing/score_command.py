@@ -1,6 +1,7 @@
 """`repro-trl score`: adds RePro's scores to a jsonl file of prompts, completions and answers, for use outside TRL."""
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from ..command_line import DONE, FAILED
 from ..config import AUTO_PREFIX
 from ..demo import MODEL_DIR
 from ..jsonl import JsonlWriter, read_object, write_atomically
+from ..method.answer_forms import AnswerForm
 from ..models import model_files
 from ..row_files import RowFileError, json_text, parse_json, row_files, scan_rows
 from ..traces import measurements
@@ -22,6 +24,9 @@ from .rows import Columns, Row, begin, check_row, groups, scan
 from .score_arguments import FIELD
 from .scorer import CompletionScorer, ScoredGroup
 
+_FORM = "answer_form"
+"""Where the settings beside an output have the form that `repro_answer_prefix="auto"` found."""
+
 
 def run(arguments: argparse.Namespace) -> int:
     files = _input_files(arguments.input, arguments.output)
@@ -29,7 +34,15 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with JsonlWriter(arguments.output, wait=False) as writer:
-        _begin(writer, settings, arguments.overwrite)
+        written_form = _begin(writer, settings, arguments.overwrite)
+        if arguments.repro_answer_prefix == AUTO_PREFIX:
+            scorer.reader.form = written_form or _find_form(arguments, files, scorer)
+            if written_form:
+                said = f"using the answer form {written_form}, as for the rows that are there."
+                print(f"repro-trl score: {said}", file=sys.stderr)
+            # With the settings, because a longer input might lead to another one.
+            settings[_FORM] = dataclasses.asdict(scorer.reader.form)
+            write_atomically(_settings_file(writer.path), json.dumps(settings, indent=2) + "\n")
         return _score_files(arguments, files, scorer, writer)
 
 
@@ -59,27 +72,51 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**settings, "model_files": files}
 
 
-def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> None:
-    """Empty the output, or hold the settings with which it was begun against those of this run."""
+def _settings_file(output: Path) -> Path:
+    return output.with_name(output.name + ".settings.json")
+
+
+def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> AnswerForm | None:
+    """
+    Empty the output, or hold the settings with which it was begun against those of this run.
+
+    Returns:
+        The answer form of the rows that are there; `None` if there are none, or if the form was given.
+    """
     output = writer.path
-    file = output.with_name(output.name + ".settings.json")
+    file = _settings_file(output)
     if overwrite:
         writer.clear()
     if writer.is_empty:  # a run that failed before its first row binds nobody
         write_atomically(file, json.dumps(settings, indent=2) + "\n")
-        return
+        return None
     if not file.is_file():
         raise ValueError(
             f"{output} exists, but {file.name} does not, so it cannot be resumed. Name another file, or pass "
             "--overwrite."
         )
     former = read_object(file, "Name another output, or pass --overwrite.")
+    form = former.pop(_FORM, None)
     changed = sorted(name for name in former.keys() | settings.keys() if former.get(name) != settings.get(name))
     if changed:
         raise ValueError(
             f"{output} was started with other values of {', '.join(changed)}. Use those in {file.name}, or pass "
             "--overwrite."
         )
+    if form is None:
+        return None
+    try:
+        return AnswerForm(**form)
+    except TypeError:
+        raise ValueError(f"{file}: {_FORM} is {form!r}. Name another output, or pass --overwrite.") from None
+
+
+def _find_form(arguments: argparse.Namespace, files: list[Path], scorer: CompletionScorer) -> AnswerForm:
+    """The form that suits the first rows; the same ones however often the command is run."""
+    with tqdm(disable=True) as silent:
+        looked_at = _Reader(arguments, scorer, is_quiet=True)
+        search_form(scorer, (looked_at.encode(group) for group in groups(looked_at.rows(files, silent))), "score")
+    return scorer.reader.form
 
 
 def _check_written(row: Row, line: bytes, output: Path) -> None:
@@ -101,11 +138,6 @@ def _score_files(
     arguments: argparse.Namespace, files: list[Path], scorer: CompletionScorer, writer: JsonlWriter
 ) -> int:
     num_rows = 0
-    if arguments.repro_answer_prefix == AUTO_PREFIX:
-        # The same rows come first however often the command is run, so a resumed run finds the same form.
-        with tqdm(disable=True) as silent:
-            looked_at = _Reader(arguments, scorer, is_quiet=True)
-            search_form(scorer, (looked_at.encode(group) for group in groups(looked_at.rows(files, silent))), "score")
     reader = _Reader(arguments, scorer)
     with open(arguments.output, "rb") as written, tqdm(unit=" rows", desc="score") as progress:
         num_written = sum(1 for _ in written)

@@ -12,8 +12,8 @@ RIGHT = "A: 3+4 = 7\n\nB: 9-4 = 5\n\n</think>\n\n\\boxed{75}"
 WRONG = "A: 3+4 = 7\n\nB: 9-4 = 6\n\n</think>\n\n\\boxed{76}"
 
 
-def write_rows(path, texts):
-    rows = [{"prompt": [{"role": "user", "content": PROBLEM}], "completions": texts, "answer": "75"}]
+def write_rows(path, texts, problem=PROBLEM):
+    rows = [{"prompt": [{"role": "user", "content": problem}], "completions": texts, "answer": "75"}]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
@@ -27,6 +27,29 @@ def test_score_finds_where_the_model_answers(tmp_path, capsys, texts, found):
     assert ("using the answer form '</think>\\n\\n'" in said) == found and ("too few correct" in said) != found
     assert main([*arguments, str(tmp_path / "given.jsonl"), "--repro_answer_prefix", prefix]) == 0
     assert (tmp_path / "auto.jsonl").read_text() == (tmp_path / "given.jsonl").read_text()
+
+
+def test_rows_of_a_longer_input_are_scored_in_the_form_of_those_before(tmp_path, capsys):
+    write_rows(tmp_path / "in.jsonl", [RIGHT] * 4)
+    first = (tmp_path / "in.jsonl").read_text()
+    command = ["score", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--model", str(MODEL_DIR)]
+    assert main(command) == 0
+    begun = (tmp_path / "out.jsonl").read_text()
+    settings = json.loads((tmp_path / "out.jsonl.settings.json").read_text())
+    assert settings["answer_form"] == {"prefix": "", "template": "\\boxed{{{answer}}}"}
+    write_rows(tmp_path / "in.jsonl", [RIGHT, WRONG] * 8, f"{PROBLEM} again")
+    (tmp_path / "in.jsonl").write_text(first + (tmp_path / "in.jsonl").read_text())
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "using the answer form '' + \\boxed{…}, as for the rows that are there." in capsys.readouterr().err
+    given = [*command[:2], str(tmp_path / "given.jsonl"), *command[3:], "--repro_answer_prefix", ""]
+    assert main(given) == 0
+    assert (tmp_path / "out.jsonl").read_text() == (tmp_path / "given.jsonl").read_text()
+    assert (tmp_path / "out.jsonl").read_text().startswith(begun)
+    damaged = settings | {"answer_form": {"prefix": ""}}
+    (tmp_path / "out.jsonl.settings.json").write_text(json.dumps(damaged))
+    assert main(command) == 2
+    assert "answer_form is {'prefix': ''}. Name another output, or pass --overwrite." in capsys.readouterr().err
 
 
 def test_inspect_takes_the_recipe(tmp_path, capsys):
