@@ -24,6 +24,8 @@ AUC_MARGIN = 0.05
 def regimes_table(results: Results) -> str:
     """One row for each claim, one column for each task; below each verdict what the controls do."""
     rows = []
+    longer = results.longer()
+    at_the_end = {claim: measure for claim, measure in BEHAVIOUR.items() if measure != "learning"}
     for name, form in (("paper's form", "repro"), ("recipe", "recipe")):
         aucs = [mean_of(health_values(results, task, "objective auc", form)) for task in TASKS]
         rows.append([name, "J at the end of the thought tells right from wrong", *map(_auc, aucs)])
@@ -32,14 +34,12 @@ def regimes_table(results: Results) -> str:
         rows.append([name, "useful segments earn more than others", *map(_auc, aucs)])
         for claim, measure in BEHAVIOUR.items():
             rows.append([name, claim, *(behaviour_cell(results, task, form, measure) for task in TASKS)])
-        for claim, measure in BEHAVIOUR.items():
-            if measure != "learning":
-                cells = [_counts(results, task, OTHERS, form, measure) for task in TASKS]
-                rows.append([name, f"{claim}, the other algorithms", *cells])
-        for claim, measure in BEHAVIOUR.items():
-            if measure != "learning":
-                cells = [behaviour_cell(results.longer(), task, form, measure) for task in TASKS]
-                rows.append([name, f"{claim}, three times the steps", *cells])
+        for claim, measure in at_the_end.items():
+            cells = [_counts(results, task, OTHERS, form, measure) for task in TASKS]
+            rows.append([name, f"{claim}, the other algorithms", *cells])
+        for claim, measure in at_the_end.items():
+            cells = [behaviour_cell(longer, task, form, measure) for task in TASKS]
+            rows.append([name, f"{claim}, three times the steps", *cells])
     for claim, measure in BEHAVIOUR.items():
         cells = [behaviour_cell(results, task, "vps", measure) for task in TASKS]
         rows.append(["GRPO-VPS's signal", claim, *cells])

@@ -243,10 +243,10 @@ def longer_table(results: Results) -> str:
 def longer_paired_table(results: Results) -> str:
     """Three times the steps: paired differences, with verdicts by the rules for the other runs."""
     longer, rows = results.longer(), []
+    pairs = [(arm, "plain") for arm in (*LONGER, *LONGER_CONTROLS) if arm != "plain"]
+    pairs += [("recipe", "repro"), ("repro", "constants"), ("repro", "shuffled")]
+    pairs += [("recipe", "recipe constants"), ("recipe", "recipe shuffled")]
     for task in TASKS:
-        pairs = [(arm, "plain") for arm in (*LONGER, *LONGER_CONTROLS) if arm != "plain"]
-        pairs += [("recipe", "repro"), ("repro", "constants"), ("repro", "shuffled")]
-        pairs += [("recipe", "recipe constants"), ("recipe", "recipe shuffled")]
         for arm, other in pairs:
             rows += difference_rows(longer, task, "grpo", arm, other, f"{arm} − {other}")
     return table(["task", "paired difference", "seeds", *MEASURES.values()], rows)

@@ -34,15 +34,14 @@ def run(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     with JsonlWriter(arguments.output, wait=False) as writer:
-        written_form = _begin(writer, settings, arguments.overwrite)
-        if arguments.repro_answer_prefix == AUTO_PREFIX:
-            scorer.reader.form = written_form or _find_form(arguments, files, scorer)
-            if written_form:
-                said = f"using the answer form {written_form}, as for the rows that are there."
-                print(f"repro-trl score: {said}", file=sys.stderr)
-            # With the settings, because a longer input might lead to another one.
-            settings[_FORM] = dataclasses.asdict(scorer.reader.form)
-            write_atomically(_settings_file(writer.path), json.dumps(settings, indent=2) + "\n")
+        form = _begin(writer, settings, arguments.overwrite)
+        if form is not None:
+            scorer.reader.form = form
+            print(f"repro-trl score: using the answer form {form}, as for the rows that are there.", file=sys.stderr)
+        elif arguments.repro_answer_prefix == AUTO_PREFIX:
+            form = _find_form(arguments, files, scorer)
+            # Kept with the settings, because a longer input might lead to another one.
+            _write_settings(writer.path, settings | {_FORM: dataclasses.asdict(form)})
         return _score_files(arguments, files, scorer, writer)
 
 
@@ -76,6 +75,10 @@ def _settings_file(output: Path) -> Path:
     return output.with_name(output.name + ".settings.json")
 
 
+def _write_settings(output: Path, settings: dict[str, Any]) -> None:
+    write_atomically(_settings_file(output), json.dumps(settings, indent=2) + "\n")
+
+
 def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> AnswerForm | None:
     """
     Empty the output, or hold the settings with which it was begun against those of this run.
@@ -84,12 +87,12 @@ def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> An
         The answer form of the rows that are there; `None` if there are none, or if the form was given.
     """
     output = writer.path
-    file = _settings_file(output)
     if overwrite:
         writer.clear()
     if writer.is_empty:  # a run that failed before its first row binds nobody
-        write_atomically(file, json.dumps(settings, indent=2) + "\n")
+        _write_settings(output, settings)
         return None
+    file = _settings_file(output)
     if not file.is_file():
         raise ValueError(
             f"{output} exists, but {file.name} does not, so it cannot be resumed. Name another file, or pass "
@@ -112,7 +115,7 @@ def _begin(writer: JsonlWriter, settings: dict[str, Any], overwrite: bool) -> An
 
 
 def _find_form(arguments: argparse.Namespace, files: list[Path], scorer: CompletionScorer) -> AnswerForm:
-    """The form that suits the first rows; the same ones however often the command is run."""
+    """Set the scorer's form to the one that suits the first rows, and return it."""
     with tqdm(disable=True) as silent:
         looked_at = _Reader(arguments, scorer, is_quiet=True)
         search_form(scorer, (looked_at.encode(group) for group in groups(looked_at.rows(files, silent))), "score")
